@@ -1,0 +1,61 @@
+# The optional targets of hlwq and the package that each one needs. Read by the project and by the installed package.
+
+set(hlwq_features highway xsimd threads io)
+set(hlwq_highway_needs "Highway (CMake package hwy; Debian: libhwy-dev)")
+set(hlwq_xsimd_needs "xsimd (CMake package xsimd; Debian: libxsimd-dev)")
+set(hlwq_threads_needs "a thread library (CMake module Threads)")
+set(hlwq_io_needs "nlohmann_json (CMake package nlohmann_json; Debian: nlohmann-json3-dev)")
+
+# The names under which they appear: Debian, vcpkg and Conan do not agree.
+set(hlwq_highway_packages hwy highway)
+set(hlwq_highway_targets hwy::hwy highway::hwy)
+set(hlwq_xsimd_packages xsimd)
+set(hlwq_xsimd_targets xsimd::xsimd xsimd)
+set(hlwq_threads_targets Threads::Threads)
+set(hlwq_io_packages nlohmann_json)
+set(hlwq_io_targets nlohmann_json::nlohmann_json)
+
+# Sets <found> to the target that stands for the dependency of a feature, or to "" where there is none. Quiet, and
+# without a trace in the cache of a project that includes this one.
+function(hlwq_find_feature feature found)
+    hlwq_first_target(target ${hlwq_${feature}_targets})
+    if(NOT target)
+        if(feature STREQUAL "threads")
+            find_package(Threads QUIET)
+        else()
+            list(GET hlwq_${feature}_packages 0 package)
+            set(was_given FALSE)
+            if(DEFINED CACHE{${package}_DIR})
+                set(was_given TRUE)
+            endif()
+            find_package(${package} QUIET CONFIG NAMES ${hlwq_${feature}_packages})
+            if(NOT was_given)
+                unset(${package}_DIR CACHE)
+            endif()
+        endif()
+        hlwq_first_target(target ${hlwq_${feature}_targets})
+    endif()
+    set(${found} "${target}" PARENT_SCOPE)
+endfunction()
+
+function(hlwq_first_target first)
+    set(${first} "" PARENT_SCOPE)
+    foreach(candidate IN LISTS ARGN)
+        if(TARGET ${candidate})
+            set(${first} ${candidate} PARENT_SCOPE)
+            return()
+        endif()
+    endforeach()
+endfunction()
+
+# The SIMD libraries give their headers only: nothing of them is linked (Highway's target would bring libhwy, that of
+# xsimd 8.1 names a library xtl that may not exist).
+function(hlwq_take_headers target feature)
+    if(feature MATCHES "^(highway|xsimd)$")
+        hlwq_find_feature(${feature} dependency)
+        get_target_property(directories ${dependency} INTERFACE_INCLUDE_DIRECTORIES)
+        if(directories)
+            target_include_directories(${target} SYSTEM INTERFACE "$<BUILD_INTERFACE:${directories}>")
+        endif()
+    endif()
+endfunction()
