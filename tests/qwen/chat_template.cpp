@@ -92,7 +92,9 @@ TEST_CASE("the model's template gives the reference's prompts") {
     const qwen::chat_template tested(hlwq::io::read_text_file(path), "model");
     const auto golden = json::parse(hlwq::io::read_text_file(golden_path));
     const char* version = std::filesystem::file_size(path) > 7760 ? "qwen3.6" : "qwen3.5";
-    for (const auto& [name, item] : golden[version]["cases"].items()) {
+    for (const auto& entry : golden[version]["cases"].items()) {
+        const std::string name = entry.key();  // clang 14 cannot capture a structured binding
+        const json& item = entry.value();
         CAPTURE(name);
         json variables = item.value("kwargs", json::object());
         variables["messages"] = item["messages"];

@@ -15,7 +15,7 @@ class Config:
     vocab_size: int = 1029
     hidden_size: int = 128
     num_hidden_layers: int = 4
-    full_attention_interval: int = 2
+    full_attention_interval: int = 4
     num_attention_heads: int = 4
     num_key_value_heads: int = 2
     head_dim: int = 64

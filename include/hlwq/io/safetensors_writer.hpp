@@ -111,11 +111,12 @@ inline std::string header_bytes(const std::vector<planned_tensor>& tensors,
         HLWQ_EXPECTS(!__builtin_add_overflow(offset, byte_count(tensor), &end), shape_error,
                      "end of tensor " + quote_name(tensor.name), "within 64 bits", "more");
         entry(tensor.name);
-        text += "\"dtype\":\"" + std::string(dtype_name(tensor.type)) + "\",\"shape\":[";
+        text.append("\"dtype\":\"").append(dtype_name(tensor.type)).append("\",\"shape\":[");
         for (std::size_t i = 0; i < tensor.shape.size(); ++i) {
             text += (i == 0 ? "" : ",") + std::to_string(tensor.shape[i]);
         }
-        text += "],\"data_offsets\":[" + std::to_string(offset) + "," + std::to_string(end) + "]}";
+        text.append("],\"data_offsets\":[").append(std::to_string(offset)).append(",");
+        text.append(std::to_string(end)).append("]}");
         offset = end;
     }
     text += text.size() == 8 ? "{}" : "}";
