@@ -36,7 +36,7 @@ void check(const st::header& header, std::span<const std::byte> file) {
     }
     require(at == file.data() + file.size(), "the tensors do not end with the file");
 
-    std::string again = st::detail::header_bytes(planned, header.metadata);
+    std::string again = st::header_bytes(planned, header.metadata);
     again.append(reinterpret_cast<const char*>(file.data()) + 8 + length, file.size() - 8 - length);
     const auto copy = st::parse_header(std::as_bytes(std::span(std::as_const(again))), "copy");
     require(copy.metadata == header.metadata, "the metadata changed");

@@ -92,24 +92,27 @@ inline void require_unique_names(const std::vector<planned_tensor>& tensors) {
     }
 }
 
-/// Length, JSON and padding in front of the data, which begins at a multiple of 8.
+}  // namespace detail
+
+/// What stands in front of the data of a file: the length of the JSON, the JSON, padding to a multiple of 8. The data of
+/// the tensors follows in their order, without gaps. Throws shape_error for names and shapes that no file can hold.
 inline std::string header_bytes(const std::vector<planned_tensor>& tensors,
                                 const std::map<std::string, std::string>& metadata) {
-    require_unique_names(tensors);
+    detail::require_unique_names(tensors);
     std::string text(8, '\0');
     const auto entry = [&](const std::string& name) {
-        text += (text.size() == 8 ? "{" : ",") + json_text(name) + ":{";
+        text += (text.size() == 8 ? "{" : ",") + detail::json_text(name) + ":{";
     };
     if (!metadata.empty()) {
         entry("__metadata__");
-        for (const auto& [key, value] : metadata) text += json_text(key) + ":" + json_text(value) + ",";
+        for (const auto& [key, value] : metadata) text += detail::json_text(key) + ":" + detail::json_text(value) + ",";
         text.back() = '}';
     }
     std::uint64_t offset = 0;
     for (const auto& tensor : tensors) {
         std::uint64_t end = 0;
         HLWQ_EXPECTS(!__builtin_add_overflow(offset, byte_count(tensor), &end), shape_error,
-                     "end of tensor " + quote_name(tensor.name), "within 64 bits", "more");
+                     "end of tensor " + detail::quote_name(tensor.name), "within 64 bits", "more");
         entry(tensor.name);
         text.append("\"dtype\":\"").append(dtype_name(tensor.type)).append("\",\"shape\":[");
         for (std::size_t i = 0; i < tensor.shape.size(); ++i) {
@@ -126,8 +129,6 @@ inline std::string header_bytes(const std::vector<planned_tensor>& tensors,
     std::memcpy(text.data(), &length, 8);
     return text;
 }
-
-}  // namespace detail
 
 /// Divides tensors, in their order, among as few files as the limit allows: model.safetensors, or
 /// model-00001-of-0000N.safetensors and so on.
@@ -187,7 +188,7 @@ class writer {
     /// Creates the temporary file and writes the header. The metadata default is what Hugging Face readers ask for.
     writer(const std::filesystem::path& path, std::vector<planned_tensor> tensors,
            const std::map<std::string, std::string>& metadata = {{"format", "pt"}})
-        : header_(detail::header_bytes(tensors, metadata)), file_(path), tensors_(std::move(tensors)) {
+        : header_(header_bytes(tensors, metadata)), file_(path), tensors_(std::move(tensors)) {
         write(std::as_bytes(std::span(std::as_const(header_))));
         header_ = {};
         next_tensor();
