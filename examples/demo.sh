@@ -1,18 +1,25 @@
 #!/usr/bin/env bash
-# Quantizes the small mixture-of-experts checkpoint of the tests at 5 and 3 bits, reads it back, compares.
+# Quantizes the embedded model at 5 and 3 bits, reads it back, compares, measures what it cost, and lets it answer.
 #
-# usage: HLWQ_TOOL=path/to/hlwq examples/demo.sh
+# usage: HLWQ_TOOL=path/to/hlwq QWEN_TOOL=path/to/qwen_moe_chat examples/demo.sh [REPORT.html]
+# The quantized models stay in build/demo. Opens the chat at the end where a terminal is.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 tool=${HLWQ_TOOL:-$here/../build/release/hlwq}
-model=$here/../tests/data/moe_tiny
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+chat=${QWEN_TOOL:-$here/../build/release/qwen_moe_chat}
+tiny=$here/qwen_moe_chat/tiny
+model=$tiny/model
+report=${1:-report.html}
+work=$here/../build/demo
+rm -rf "$work"
+mkdir -p "$work"
 failures=0
+checks=0
 
 judge() { # judge TEXT COMMAND...: the verdict of a command that prints what is wrong
     local text=$1
     shift
+    checks=$((checks + 1))
     if "$@"; then
         echo "  ok    $text"
     else
@@ -47,18 +54,28 @@ EOF
 # Relative error that a width may have: that of N(0,1) blocks with table A (2.9e-3 and 3.5e-2), which padding and the
 # searched encoder only make smaller, and a tenth for matrices that are not Gaussian.
 demonstrate() { # demonstrate BITS LIMIT
-    local bits=$1 limit=$2 out=$scratch/q$1
+    local bits=$1 limit=$2 out=$work/q$1
     echo
     echo "== $bits bits"
     "$tool" quantize "$model" "$out" --bits "$bits" 2>/dev/null
-    "$tool" info "$out" --json >"$scratch/info.json"
-    "$tool" compare "$model" "$out" --json >"$scratch/compare.json" 2>/dev/null
+    "$tool" info "$out" --json >"$work/info.json"
+    "$tool" compare "$model" "$out" --json >"$work/compare.json" 2>/dev/null
     "$tool" dequantize "$out" "$out-back" >/dev/null 2>&1
-    "$tool" compare "$model" "$out-back" --json >"$scratch/back.json" 2>/dev/null
+    "$tool" compare "$model" "$out-back" --json >"$work/back.json" 2>/dev/null
     echo
-    judge "the quantized checkpoint against its source" within "$scratch/compare.json" "$scratch/info.json" "$limit"
-    judge "read back as BF16 against its source" within "$scratch/back.json" "$scratch/info.json" "$limit"
-    judge "configuration carried over" cmp -s "$model/config.json" "$out/config.json"
+    judge "the quantized checkpoint against its source" within "$work/compare.json" "$work/info.json" "$limit"
+    judge "read back as BF16 against its source" within "$work/back.json" "$work/info.json" "$limit"
+    judge "configuration, tokenizer and template carried over" carried_over "$out"
+}
+
+carried_over() {
+    local file
+    for file in config.json generation_config.json tokenizer.json tokenizer_config.json chat_template.jinja; do
+        cmp -s "$model/$file" "$1/$file" || {
+            echo "        $file differs"
+            return 1
+        }
+    done
 }
 
 command -v python3 >/dev/null || {
@@ -72,8 +89,29 @@ demonstrate 5 3.2e-3
 demonstrate 3 3.8e-2
 
 echo
+echo "== what it costs, on text that the model was not trained on"
+"$chat" report --model "$model" --quantized "$work/q5" --quantized "$work/q3" --ablation 5 --ablation 3 \
+    --file "$tiny/heldout.txt" --tokens 4096 --out "$report"
+echo
+echo "charts: $report"
+
+echo
+question="What is 47 + 38?"
+echo "== $question"
+for form in "$model" "$work/q5" "$work/q3"; do
+    printf '  %-6s ' "$(basename "$form")"
+    "$chat" --model "$form" --temp 0 -p "$question" 2>/dev/null
+done
+echo
+
 if ((failures)); then
-    echo "demo: $failures of 6 checks failed"
+    echo "demo: $failures of $checks checks failed"
     exit 1
 fi
-echo "demo: all 6 checks passed: every quantized tensor within the error of its width, every kept tensor bit-identical"
+echo "demo: all $checks checks passed: every quantized tensor within the error of its width, every kept tensor bit-identical"
+
+if [[ -t 0 && -t 1 ]]; then
+    echo
+    echo "The model at 5 bits is listening; /help lists commands, Ctrl-D leaves."
+    exec "$chat" --model "$work/q5"
+fi
