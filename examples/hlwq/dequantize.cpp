@@ -3,6 +3,7 @@
 #include "hlwq/packed_matrix.hpp"
 #include "hlwq/quantize.hpp"
 #include "hlwq/io/checkpoint.hpp"
+#include "hlwq/io/json.hpp"
 #include "hlwq/thread_pool.hpp"
 #include "hlwq/expert_names.hpp"
 #include "hlwq/program.hpp"
@@ -234,7 +235,7 @@ class dequantizer : public piece_writer {
 /// config.json without what describes a quantization; nothing if it has none.
 std::optional<std::string> plain_config(const std::filesystem::path& path) {
     if (!std::filesystem::exists(path)) return std::nullopt;
-    auto config = nlohmann::ordered_json::parse(hlwq::io::read_text_file(path), nullptr, false);
+    auto config = hlwq::io::parse_json<nlohmann::ordered_json>(hlwq::io::read_text_file(path));
     if (!config.is_object()) return std::nullopt;
     std::size_t dropped = 0;
     const auto drop = [&](nlohmann::ordered_json& object) {

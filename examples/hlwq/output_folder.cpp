@@ -3,6 +3,7 @@
 #include "hlwq/error.hpp"
 #include "hlwq/io/checksum.hpp"
 #include "hlwq/io/file.hpp"
+#include "hlwq/io/json.hpp"
 #include "hlwq/io/safetensors.hpp"
 
 #include <fcntl.h>
@@ -106,7 +107,7 @@ bool is_carried(const std::string& name) {
 /// A JSON file of ours, or null where there is none that can be read.
 nlohmann::json read_json(const fs::path& path) {
     if (!fs::is_regular_file(fs::symlink_status(path))) return nullptr;
-    nlohmann::json value = nlohmann::json::parse(hlwq::io::read_text_file(path, std::size_t{1} << 30), nullptr, false);
+    nlohmann::json value = hlwq::io::parse_json(hlwq::io::read_text_file(path, std::size_t{1} << 30));
     return value.is_discarded() ? nlohmann::json(nullptr) : value;
 }
 

@@ -9,19 +9,73 @@
 #include <utf8proc.h>
 
 #include <algorithm>
-#include <cstdlib>
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <iterator>
+#include <vector>
 
 namespace qwen {
 
 namespace {
 
-/// Ranges whose characters are in NFC whatever stands beside them within these ranges: Latin, most Cyrillic, general
-/// punctuation up to U+2010.., kana without sound marks, CJK ideographs, Hangul syllables.
-constexpr bool is_nfc_inert(char32_t c) noexcept {
-    return c < 0x300 || (c >= 0x400 && c <= 0x482) || (c >= 0x48a && c <= 0x52f) || (c >= 0x2010 && c <= 0x205f) ||
-           (c >= 0x3001 && c <= 0x3029) || (c >= 0x3041 && c <= 0x3096) || (c >= 0x309d && c <= 0x30ff) ||
-           (c >= 0x4e00 && c <= 0x9ffc) || (c >= 0xac00 && c <= 0xd7a3) || (c >= 0xff01 && c <= 0xff60) ||
-           (c >= 0x1f300 && c <= 0x1f64f);
+struct range {
+    char32_t first, last;
+};
+/// Characters that are in NFC whatever stands before them, and begin a new unit of normalisation: most of Latin, Greek,
+/// Cyrillic, Armenian, Hebrew, Arabic, Devanagari and Thai, punctuation, kana, CJK ideographs, Hangul syllables, emoji;
+/// and U+11A7, which stands before the trailing consonants: behind a syllable without one, utf8proc 2.8 drops it.
+constexpr range inert[] = {{0x0, 0x2ff},     {0x388, 0x482},   {0x48a, 0x58f},   {0x5d0, 0x5ea},    {0x620, 0x64a},
+                           {0x904, 0x939},   {0x93e, 0x94c},   {0xe01, 0xe37},   {0xe40, 0xe47},    {0x11a7, 0x11a7},
+                           {0x1e00, 0x1f6f}, {0x2010, 0x205f}, {0x3001, 0x3029}, {0x3041, 0x3096},  {0x309d, 0x30ff},
+                           {0x4e00, 0x9ffc}, {0xac00, 0xd7a3}, {0xff01, 0xff60}, {0x1f300, 0x1f64f}};
+
+/// The inert characters below U+3000, where most ranges are, a bit each.
+constexpr std::array<std::uint64_t, 0x3000 / 64> inert_bits = [] {
+    std::array<std::uint64_t, 0x3000 / 64> bits{};
+    for (const range r : inert) {
+        for (char32_t c = r.first; c <= r.last && c < 0x3000; ++c) bits[c / 64] |= std::uint64_t{1} << c % 64;
+    }
+    return bits;
+}();
+
+bool is_nfc_inert(char32_t c) noexcept {
+    if (c < 0x3000) return (inert_bits[c / 64] >> c % 64 & 1) != 0;
+    return std::ranges::any_of(inert, [c](range r) { return c >= r.first && c <= r.last; });
+}
+
+/// Appends the NFC of a text. `points` is memory for use again.
+void append_nfc(std::string_view text, std::vector<utf8proc_int32_t>& points, std::string& out) {
+    // Decomposed and sorted here, because utf8proc_decompose sorts by exchanging neighbours: quadratic in the marks
+    // that follow one letter.
+    points.clear();
+    for (std::size_t i = 0; i < text.size();) {
+        const auto length = static_cast<std::size_t>(character_length(text.substr(i)));
+        const auto point = static_cast<utf8proc_int32_t>(code_point(text.substr(i, length)));
+        i += length;
+        utf8proc_int32_t parts[16];
+        int boundary = 0;
+        const auto count = utf8proc_decompose_char(point, parts, std::ssize(parts), UTF8PROC_DECOMPOSE, &boundary);
+        if (count < 0 || count > std::ssize(parts)) {
+            hlwq::throw_error<hlwq::format_error>(std::string("NFC of a text: ") + utf8proc_errmsg(count));
+        }
+        points.insert(points.end(), parts, parts + count);
+    }
+    const auto combining_class = [](utf8proc_int32_t c) { return utf8proc_get_property(c)->combining_class; };
+    for (auto at = points.begin(); at != points.end();) {
+        const auto first = std::find_if(at, points.end(), [&](auto c) { return combining_class(c) != 0; });
+        at = std::find_if(first, points.end(), [&](auto c) { return combining_class(c) == 0; });
+        if (!std::ranges::is_sorted(first, at, {}, combining_class)) {
+            std::ranges::stable_sort(first, at, {}, combining_class);
+        }
+    }
+    const auto count = utf8proc_normalize_utf32(points.data(), std::ssize(points),
+                                                static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+    for (utf8proc_ssize_t i = 0; i < count; ++i) {
+        utf8proc_uint8_t bytes[4];
+        const auto length = utf8proc_encode_char(points[static_cast<std::size_t>(i)], bytes);
+        out.append(reinterpret_cast<const char*>(bytes), static_cast<std::size_t>(length));
+    }
 }
 
 /// PCRE2's \s counts U+180E as white space, the reference does not: the pattern gets Unicode's White_Space spelled out.
@@ -64,24 +118,31 @@ struct stack_free {
 }  // namespace
 
 std::string_view to_nfc(std::string_view text, std::string& storage) {
-    bool inert = true;
-    for (std::size_t i = 0; i < text.size() && inert;) {
-        if (static_cast<unsigned char>(text[i]) < 0x80) {
-            ++i;
-            continue;
+    storage.clear();
+    std::vector<utf8proc_int32_t> points;
+    std::size_t copied = 0;  // up to here the text is in storage
+    std::size_t unit = 0;    // where the last inert character begins
+    bool plain = true;       // since then nothing else has come
+    const auto normalise = [&](std::size_t end) {
+        storage.append(text, copied, unit - copied);
+        append_nfc(text.substr(unit, end - unit), points, storage);
+        copied = end;
+    };
+    for (std::size_t i = 0; i < text.size();) {
+        const bool ascii = static_cast<unsigned char>(text[i]) < 0x80;
+        const std::size_t length = ascii ? 1 : static_cast<std::size_t>(character_length(text.substr(i)));
+        if (ascii || is_nfc_inert(code_point(text.substr(i, length)))) {
+            if (!plain) normalise(i);
+            unit = i;
+            plain = true;
+        } else {
+            plain = false;
         }
-        const auto length = static_cast<std::size_t>(character_length(text.substr(i)));
-        inert = is_nfc_inert(code_point(text.substr(i, length)));
         i += length;
     }
-    if (inert) return text;
-    utf8proc_uint8_t* out = nullptr;
-    const auto size =
-        utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()),
-                     &out, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
-    if (size < 0) hlwq::throw_error<hlwq::format_error>(std::string("NFC of a text: ") + utf8proc_errmsg(size));
-    storage.assign(reinterpret_cast<const char*>(out), static_cast<std::size_t>(size));
-    std::free(out);
+    if (!plain) normalise(text.size());
+    if (copied == 0) return text;
+    storage.append(text, copied);
     return storage;
 }
 

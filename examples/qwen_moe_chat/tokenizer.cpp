@@ -1,8 +1,10 @@
 #include "qwen_moe_chat/tokenizer.hpp"
 
+#include "qwen_moe_chat/byte_pair.hpp"
 #include "qwen_moe_chat/pre_tokenizer.hpp"
 #include "qwen_moe_chat/tokenizer_file.hpp"
 #include "qwen_moe_chat/utf8.hpp"
+#include "qwen_moe_chat/vocabulary.hpp"
 
 #include "hlwq/error.hpp"
 #include "hlwq/io/file.hpp"
@@ -11,9 +13,10 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
 namespace qwen {
@@ -41,59 +44,21 @@ constexpr std::array<std::int16_t, 324> character_bytes = [] {
     return table;
 }();
 
-/// The bytes that a vocabulary entry stands for; the entry itself if it is not written in the byte alphabet.
-std::string bytes_of_entry(std::string_view entry) {
-    std::string bytes;
+/// The bytes that a vocabulary entry stands for; false, and the entry itself, if it is not in the byte alphabet.
+bool bytes_of_entry(std::string_view entry, std::string& bytes) {
+    bytes.clear();
     for (std::size_t i = 0; i < entry.size();) {
         const int length = character_length(entry.substr(i));
-        if (length < 0) return std::string(entry);
-        const char32_t c = code_point(entry.substr(i, static_cast<std::size_t>(length)));
-        if (c >= character_bytes.size() || character_bytes[c] < 0) return std::string(entry);
+        const char32_t c = length < 0 ? 0 : code_point(entry.substr(i, static_cast<std::size_t>(length)));
+        if (c >= character_bytes.size() || character_bytes[c] < 0) {
+            bytes = entry;
+            return false;
+        }
         bytes += static_cast<char>(character_bytes[c]);
         i += static_cast<std::size_t>(length);
     }
-    return bytes;
+    return true;
 }
-
-// ---- merges
-
-struct merge {
-    std::uint32_t rank;
-    token_id result;
-};
-
-/// Pairs of ids to merges: open addressing, because every byte of text asks several times.
-class merge_table {
-  public:
-    void reserve(std::size_t count) {
-        slots_.assign(std::bit_ceil(2 * count + 1), {empty, {}});
-        mask_ = slots_.size() - 1;
-    }
-    /// Keeps the first of equal pairs, as the reference does not expect a second.
-    void insert(token_id left, token_id right, merge value) {
-        slot& s = find_slot(key(left, right));
-        if (s.key == empty) s = {key(left, right), value};
-    }
-    const merge* find(token_id left, token_id right) const noexcept {
-        const slot& s = const_cast<merge_table*>(this)->find_slot(key(left, right));
-        return s.key == empty ? nullptr : &s.value;
-    }
-
-  private:
-    static constexpr std::uint64_t empty = ~std::uint64_t{0};
-    struct slot {
-        std::uint64_t key;
-        merge value;
-    };
-    static std::uint64_t key(token_id left, token_id right) noexcept { return std::uint64_t{left} << 32 | right; }
-    slot& find_slot(std::uint64_t k) noexcept {
-        std::size_t at = static_cast<std::size_t>((k * 0x9e3779b97f4a7c15ull) >> 20) & mask_;
-        while (slots_[at].key != empty && slots_[at].key != k) at = (at + 1) & mask_;
-        return slots_[at];
-    }
-    std::vector<slot> slots_;
-    std::size_t mask_ = 0;
-};
 
 /// Remembers the ids of short splits within one call: text repeats its words.
 class split_cache {
@@ -105,16 +70,8 @@ class split_cache {
         token_id ids[most_ids] = {};
     };
     explicit split_cache(std::size_t text_size) : entries_(text_size < 2048 ? 0 : 4096) {}
-    entry* slot(std::string_view split) noexcept {
-        if (entries_.empty() || split.size() > longest) return nullptr;
-        std::uint64_t hash = split.size() * 0x9e3779b97f4a7c15ull;
-        std::uint64_t word = 0;
-        for (std::size_t i = 0; i < split.size(); i += 8) {
-            word = 0;
-            std::memcpy(&word, split.data() + i, std::min<std::size_t>(8, split.size() - i));
-            hash = (std::rotl(hash, 23) ^ word) * 0xbf58476d1ce4e5b9ull;
-        }
-        return &entries_[(hash >> 40) % entries_.size()];
+    entry* slot(std::string_view split, std::uint64_t hash) noexcept {
+        return entries_.empty() || split.size() > longest ? nullptr : &entries_[(hash >> 20) % entries_.size()];
     }
 
   private:
@@ -124,17 +81,40 @@ class split_cache {
 }  // namespace
 
 struct tokenizer::tables {
+    /// An added token.
+    struct added_token {
+        std::string text;
+        token_id id = no_token;
+    };
+    /// Added tokens in the order of their texts, to be found by the first bytes of a text.
+    struct added_list {
+        std::vector<added_token> tokens;
+        std::array<bool, 256> starts{};
+        void insert(added_token token);
+        void sort();
+        const added_token* longest(std::string_view text) const noexcept;
+    };
+    enum class token_kind : std::uint8_t { none, vocabulary, added, special };
+
     std::string source;
-    vocabulary ids;
-    std::vector<std::string> bytes;  // by id
-    std::vector<std::uint8_t> kind;  // by id: 0 vocabulary, 1 added, 2 special
+    vocabulary ids;  // by raw spelling
+    std::string bytes;
+    struct entry {
+        std::uint32_t begin = 0, length = 0;  // in `bytes`
+        token_kind kind = token_kind::none;
+    };
+    std::vector<entry> entries;  // by id
+    byte_pair_merges merges;
     std::array<token_id, 256> byte_ids{};
-    merge_table merges;
+    vocabulary whole;  // vocabulary entries by their bytes
+    std::size_t longest_whole = 0;
+    /// By id, whether the bytes of an entry encode to this entry alone: 0 if not known yet, 1 no, 2 yes. Found when it
+    /// is asked for; every thread finds the same.
+    std::unique_ptr<std::atomic<std::uint8_t>[]> stands_alone;
     bool ignore_merges = false;
     bool nfc = false;
     splitter pattern;
-    std::vector<std::pair<std::string, token_id>> added;  // longest first
-    std::array<bool, 256> starts_added{};
+    added_list added, added_normal;  // cut out before and behind the normaliser
 
     [[noreturn]] void fail(const std::string& problem) const {
         hlwq::throw_error<hlwq::format_error>("tokenizer " + source + ": " + problem);
@@ -144,16 +124,21 @@ struct tokenizer::tables {
     }
 
     void load(std::string_view json);
-    void load_model(const nlohmann::json& model, const std::vector<std::pair<std::string, std::string>>& pairs);
+    void load_model(const nlohmann::json& model, const symbol_pairs& pairs);
     void load_normalizer(const nlohmann::json& file);
     void load_pre_tokenizer(const nlohmann::json& file);
     void load_added(const nlohmann::json& file);
-    void place(token_id id, std::string text, std::uint8_t what);
+    void place(token_id id, std::string_view text, token_kind kind);
+    std::string_view bytes_of(token_id id) const noexcept {
+        return id < entries.size() ? std::string_view(bytes).substr(entries[id].begin, entries[id].length)
+                                   : std::string_view();
+    }
 
-    void encode_plain(std::string_view text, split_cache& cache, std::vector<token_id>& out) const;
+    template <class F>
+    void cut_out(const added_list& list, std::string_view text, std::vector<token_id>& out, F&& plain) const;
+    void encode_plain(std::string_view text, added_tokens mode, split_cache& cache, std::vector<token_id>& out) const;
     void encode_split(std::string_view split, split_cache& cache, std::vector<token_id>& out) const;
-    void merge_short(std::string_view split, std::vector<token_id>& out) const;
-    void merge_long(std::string_view split, std::vector<token_id>& out) const;
+    bool is_whole(token_id id, std::string_view split) const;
 };
 
 namespace {
@@ -175,7 +160,13 @@ bool flag(const nlohmann::json& file, const char* key) {
     return value != nullptr && value->is_boolean() && value->get<bool>();
 }
 
-constexpr token_id most_tokens = 1u << 24;
+/// The beginning of a value for a message.
+std::string shown(const nlohmann::json& value) {
+    return value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace).substr(0, 120);
+}
+
+constexpr token_id most_tokens = 1u << 22;   // Qwen3.5 has 248,320
+constexpr std::size_t longest_added = 1024;  // bytes; each place of a text may be compared with as many
 
 }  // namespace
 
@@ -196,46 +187,61 @@ void tokenizer::tables::load(std::string_view json) {
     load_added(file.rest);
 }
 
-void tokenizer::tables::place(token_id id, std::string text, std::uint8_t what) {
-    if (id >= most_tokens) fail("id " + std::to_string(id) + ": expected less than 16,777,216");
-    if (id >= bytes.size()) {
-        bytes.resize(std::size_t{id} + 1);
-        kind.resize(std::size_t{id} + 1, 0);
+void tokenizer::tables::place(token_id id, std::string_view text, token_kind what) {
+    if (id >= most_tokens)
+        fail("id of '" + std::string(text) + "': expected below 4,194,304, found " + std::to_string(id));
+    if (id >= entries.size()) entries.resize(std::size_t{id} + 1);
+    entry& place = entries[id];
+    if (place.kind == token_kind::none) {
+        place = {static_cast<std::uint32_t>(bytes.size()), static_cast<std::uint32_t>(text.size()), what};
+        bytes += text;
+    } else if (bytes_of(id) == text && what != token_kind::vocabulary) {
+        place.kind = what;
+    } else {
+        fail("id " + std::to_string(id) + ": expected one entry, found '" + std::string(bytes_of(id)) + "' and '" +
+             std::string(text) + "'");
     }
-    bytes[id] = std::move(text);
-    kind[id] = what;
 }
 
-void tokenizer::tables::load_model(const nlohmann::json& model,
-                                   const std::vector<std::pair<std::string, std::string>>& pairs) {
+void tokenizer::tables::load_model(const nlohmann::json& model, const symbol_pairs& pairs) {
     if (const std::string type = text_member(model, "type"); type != "BPE" && !type.empty()) {
         refuse("model type: expected BPE, found " + type);
     }
     for (const char* key : {"dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix"}) {
         const nlohmann::json* value = member(model, key);
         if (value != nullptr && !(value->is_string() && value->get_ref<const std::string&>().empty())) {
-            refuse(std::string("model.") + key + ": expected none, found " + value->dump());
+            refuse(std::string("model.") + key + ": expected none, found " + shown(*value));
         }
     }
-    if (flag(model, "byte_fallback")) refuse("model.byte_fallback: expected false");
+    if (flag(model, "byte_fallback")) refuse("model.byte_fallback: expected false, found true");
     ignore_merges = flag(model, "ignore_merges");
-    if (ids.empty()) fail("model.vocab: expected entries, found none");
-    for (const auto& [entry, id] : ids) place(id, bytes_of_entry(entry), 0);
+    if (ids.size() == 0) fail("model.vocab: expected entries, found none");
     for (std::size_t b = 0; b < 256; ++b) {
-        const auto at = ids.find(to_utf8(byte_characters[b]));
-        if (at == ids.end()) fail("model.vocab: byte " + std::to_string(b) + " has no entry");
-        byte_ids[b] = at->second;
+        const token_id* id = ids.find(to_utf8(byte_characters[b]));
+        if (id == nullptr) fail("model.vocab: expected an entry for every byte, found none for " + std::to_string(b));
+        byte_ids[b] = *id;
     }
-    merges.reserve(pairs.size());
-    std::string joined;
+    whole.reserve(ids.size());
+    std::string text;
+    ids.for_each([&](std::string_view spelling, token_id id) {
+        const bool in_bytes = bytes_of_entry(spelling, text);
+        place(id, text, token_kind::vocabulary);
+        if (!in_bytes) return;
+        whole.insert(text, id);
+        longest_whole = std::max(longest_whole, text.size());
+    });
+    stands_alone = std::make_unique<std::atomic<std::uint8_t>[]>(entries.size());
+
+    merges.reset(pairs.size(), byte_ids);
     for (std::size_t rank = 0; rank < pairs.size(); ++rank) {
-        const auto& [left, right] = pairs[rank];
-        joined.assign(left).append(right);
-        const auto a = ids.find(left), b = ids.find(right), c = ids.find(joined);
-        if (a == ids.end() || b == ids.end() || c == ids.end()) {
-            fail("merge " + std::to_string(rank) + " ('" + left + "' '" + right + "'): not in the vocabulary");
+        const token_id* parts[] = {ids.find(pairs.left(rank)), ids.find(pairs.right(rank)),
+                                   ids.find(pairs.joined(rank))};
+        if (std::ranges::find(parts, nullptr) != std::end(parts)) {
+            fail("merge " + std::to_string(rank) +
+                 ": expected two entries of the vocabulary that make a third, found '" + std::string(pairs.left(rank)) +
+                 "' and '" + std::string(pairs.right(rank)) + "'");
         }
-        merges.insert(a->second, b->second, {static_cast<std::uint32_t>(rank), c->second});
+        merges.insert(*parts[0], *parts[1], *parts[2]);
     }
 }
 
@@ -290,29 +296,109 @@ void tokenizer::tables::load_pre_tokenizer(const nlohmann::json& file) {
 void tokenizer::tables::load_added(const nlohmann::json& file) {
     const nlohmann::json* list = member(file, "added_tokens");
     if (list == nullptr) return;
-    if (!list->is_array()) fail("added_tokens: expected a list");
+    if (!list->is_array()) fail("added_tokens: expected a list, found " + shown(*list));
     for (const auto& token : *list) {
         const std::string content = text_member(token, "content");
         const nlohmann::json* id = member(token, "id");
         if (content.empty() || id == nullptr || !id->is_number_unsigned() || id->get<std::uint64_t>() >= most_tokens) {
-            fail("added_tokens: expected id and content, found " + token.dump().substr(0, 120));
+            fail("added_tokens: expected an id below 4,194,304 and a content, found " + shown(token));
+        }
+        if (content.size() > longest_added) {
+            refuse("added token " + id->dump() + ": expected at most 1024 bytes, found " +
+                   std::to_string(content.size()));
         }
         for (const char* key : {"single_word", "lstrip", "rstrip"}) {
-            if (flag(token, key)) refuse("added token '" + content + "': " + key + " is not supported");
+            if (flag(token, key)) refuse("added token '" + content + "': " + key + ": expected false, found true");
         }
         const auto number = id->get<token_id>();
-        place(number, content, flag(token, "special") ? 2 : 1);
-        ids.insert_or_assign(content, number);
-        added.emplace_back(content, number);
-        starts_added[static_cast<unsigned char>(content[0])] = true;
+        const token_id* known = ids.find(content);
+        if (known != nullptr && *known != number) {
+            fail("added token '" + content + "': expected one id, found " + std::to_string(*known) + " and " +
+                 std::to_string(number));
+        }
+        place(number, content, flag(token, "special") ? token_kind::special : token_kind::added);
+        ids.insert(content, number);
+        if (nfc && flag(token, "normalized")) {
+            std::string storage;
+            added_normal.insert({std::string(to_nfc(content, storage)), number});
+        } else {
+            added.insert({content, number});
+        }
     }
-    std::ranges::stable_sort(added, std::greater(), [](const auto& entry) { return entry.first.size(); });
+    added.sort();
+    added_normal.sort();
 }
 
-void tokenizer::tables::encode_plain(std::string_view text, split_cache& cache, std::vector<token_id>& out) const {
+void tokenizer::tables::added_list::insert(added_token token) {
+    starts[static_cast<unsigned char>(token.text[0])] = true;
+    tokens.push_back(std::move(token));
+}
+
+void tokenizer::tables::added_list::sort() { std::ranges::stable_sort(tokens, {}, &added_token::text); }
+
+/// The longest token that `text` begins with; null if there is none.
+const tokenizer::tables::added_token* tokenizer::tables::added_list::longest(std::string_view text) const noexcept {
+    auto first = tokens.begin(), last = tokens.end();  // those that begin with the first n bytes of the text
+    const added_token* found = nullptr;
+    for (std::size_t n = 0; n < text.size() && first != last; ++n) {
+        const auto wanted = static_cast<unsigned char>(text[n]);
+        const auto byte = [n](const added_token& t) {
+            return t.text.size() == n ? -1 : int{static_cast<unsigned char>(t.text[n])};
+        };
+        first = std::partition_point(first, last, [&](const added_token& t) { return byte(t) < wanted; });
+        last = std::partition_point(first, last, [&](const added_token& t) { return byte(t) <= wanted; });
+        if (first != last && first->text.size() == n + 1) found = &*first;
+    }
+    return found;
+}
+
+/// Ids of the added tokens in a text, and plain(part) for what lies between them.
+template <class F>
+void tokenizer::tables::cut_out(const added_list& list, std::string_view text, std::vector<token_id>& out,
+                                F&& plain) const {
+    std::size_t begin = 0;
+    for (std::size_t i = 0; i < text.size() && !list.tokens.empty();) {
+        const bool may_start = list.starts[static_cast<unsigned char>(text[i])];
+        const added_token* found = may_start ? list.longest(text.substr(i)) : nullptr;
+        if (found == nullptr) {
+            ++i;
+            continue;
+        }
+        plain(text.substr(begin, i - begin));
+        out.push_back(found->id);
+        begin = i += found->text.size();
+    }
+    plain(text.substr(begin));
+}
+
+/// Text without added tokens but those that are looked for behind the normaliser.
+void tokenizer::tables::encode_plain(std::string_view text, added_tokens mode, split_cache& cache,
+                                     std::vector<token_id>& out) const {
     if (text.empty()) return;
     std::string storage;
-    pattern.split(nfc ? to_nfc(text, storage) : text, [&](std::string_view split) { encode_split(split, cache, out); });
+    const std::string_view normal = nfc ? to_nfc(text, storage) : text;
+    const auto plain = [&](std::string_view part) {
+        pattern.split(part, [&](std::string_view split) { encode_split(split, cache, out); });
+    };
+    if (mode == added_tokens::recognise) {
+        cut_out(added_normal, normal, out, plain);
+    } else {
+        plain(normal);
+    }
+}
+
+/// Whether a split, which is the bytes of an entry, encodes to it alone.
+bool tokenizer::tables::is_whole(token_id id, std::string_view split) const {
+    constexpr std::uint8_t no = 1, yes = 2;
+    if (ignore_merges) return true;
+    std::uint8_t known = stands_alone[id].load(std::memory_order_relaxed);
+    if (known == 0) {
+        std::vector<token_id> result;
+        merges.encode(split, result);
+        known = result.size() == 1 && result[0] == id ? yes : no;
+        stands_alone[id].store(known, std::memory_order_relaxed);
+    }
+    return known == yes;
 }
 
 void tokenizer::tables::encode_split(std::string_view split, split_cache& cache, std::vector<token_id>& out) const {
@@ -320,111 +406,26 @@ void tokenizer::tables::encode_split(std::string_view split, split_cache& cache,
         out.push_back(byte_ids[static_cast<unsigned char>(split[0])]);
         return;
     }
-    split_cache::entry* entry = cache.slot(split);
-    if (entry != nullptr && entry->count != 0 && std::string_view(entry->text, entry->length) == split) {
-        out.insert(out.end(), entry->ids, entry->ids + entry->count);
+    const std::uint64_t hash = text_hash(split);
+    split_cache::entry* seen = cache.slot(split, hash);
+    if (seen != nullptr && seen->count != 0 && std::string_view(seen->text, seen->length) == split) {
+        out.insert(out.end(), seen->ids, seen->ids + seen->count);
         return;
     }
     const std::size_t first = out.size();
-    if (split.size() <= 48) {
-        merge_short(split, out);
+    const token_id* entire = split.size() <= longest_whole ? whole.find(split, hash) : nullptr;
+    if (entire != nullptr && is_whole(*entire, split)) {
+        out.push_back(*entire);
     } else {
-        merge_long(split, out);
+        merges.encode(split, out);
     }
     const std::size_t count = out.size() - first;
-    if (entry != nullptr && count <= split_cache::most_ids) {
-        entry->length = static_cast<std::uint8_t>(split.size());
-        entry->count = static_cast<std::uint8_t>(count);
-        std::memcpy(entry->text, split.data(), split.size());
-        std::copy_n(out.data() + first, count, entry->ids);
+    if (seen != nullptr && count <= split_cache::most_ids) {
+        seen->length = static_cast<std::uint8_t>(split.size());
+        seen->count = static_cast<std::uint8_t>(count);
+        std::memcpy(seen->text, split.data(), split.size());
+        std::copy_n(out.data() + first, count, seen->ids);
     }
-}
-
-/// All pairs are looked at again after every merge, which is cheapest while they fit into a cache line or two.
-void tokenizer::tables::merge_short(std::string_view split, std::vector<token_id>& out) const {
-    token_id symbols[48];
-    merge next[48];  // merge of symbol i with its right neighbour
-    constexpr merge none{~0u, 0};
-    std::size_t count = split.size();
-    for (std::size_t i = 0; i < count; ++i) symbols[i] = byte_ids[static_cast<unsigned char>(split[i])];
-    const auto look_up = [&](std::size_t i) {
-        const merge* m = i + 1 < count ? merges.find(symbols[i], symbols[i + 1]) : nullptr;
-        return m != nullptr ? *m : none;
-    };
-    if (ignore_merges) {
-        std::string entry;
-        for (const char c : split) entry += to_utf8(byte_characters[static_cast<unsigned char>(c)]);
-        if (const auto at = ids.find(entry); at != ids.end()) return out.push_back(at->second);
-    }
-    for (std::size_t i = 0; i < count; ++i) next[i] = look_up(i);
-    for (;;) {
-        std::size_t best = 0;
-        for (std::size_t i = 1; i < count; ++i) {
-            if (next[i].rank < next[best].rank) best = i;
-        }
-        if (next[best].rank == none.rank) break;
-        symbols[best] = next[best].result;
-        --count;
-        std::copy(symbols + best + 2, symbols + count + 1, symbols + best + 1);
-        std::copy(next + best + 2, next + count + 1, next + best + 1);
-        next[best] = look_up(best);
-        if (best > 0) next[best - 1] = look_up(best - 1);
-    }
-    out.insert(out.end(), symbols, symbols + count);
-}
-
-/// A linked list of symbols and a heap of merges, ordered by rank and then from the left.
-void tokenizer::tables::merge_long(std::string_view split, std::vector<token_id>& out) const {
-    struct symbol {
-        token_id id;
-        std::uint32_t previous, next;
-    };
-    struct candidate {
-        std::uint32_t rank, at;
-        token_id left, right, result;
-        bool operator<(const candidate& other) const noexcept {  // std::priority_queue shows the greatest
-            return rank != other.rank ? rank > other.rank : at > other.at;
-        }
-    };
-    if (split.size() >= no_token) hlwq::throw_error<hlwq::format_error>("a text without a break of 4 GiB");
-    const auto size = static_cast<std::uint32_t>(split.size());
-    std::vector<symbol> symbols(size);
-    for (std::uint32_t i = 0; i < size; ++i) {
-        symbols[i] = {byte_ids[static_cast<unsigned char>(split[i])], i == 0 ? no_token : i - 1,
-                      i + 1 == size ? no_token : i + 1};
-    }
-    if (ignore_merges) {
-        std::string entry;
-        for (const char c : split) entry += to_utf8(byte_characters[static_cast<unsigned char>(c)]);
-        if (const auto at = ids.find(entry); at != ids.end()) return out.push_back(at->second);
-    }
-    std::vector<candidate> heap;
-    heap.reserve(size);
-    const auto offer = [&](std::uint32_t at) {
-        if (at == no_token || symbols[at].next == no_token) return;
-        const token_id right = symbols[symbols[at].next].id;
-        if (const merge* m = merges.find(symbols[at].id, right); m != nullptr) {
-            heap.push_back({m->rank, at, symbols[at].id, right, m->result});
-            std::push_heap(heap.begin(), heap.end());
-        }
-    };
-    for (std::uint32_t i = 0; i < size; ++i) offer(i);
-    while (!heap.empty()) {
-        std::pop_heap(heap.begin(), heap.end());
-        const candidate c = heap.back();
-        heap.pop_back();
-        symbol& left = symbols[c.at];
-        // Stale: one of the two has been merged since.
-        if (left.id != c.left || left.next == no_token || symbols[left.next].id != c.right) continue;
-        symbol& right = symbols[left.next];
-        left.id = c.result;
-        right.id = no_token;
-        left.next = right.next;
-        if (left.next != no_token) symbols[left.next].previous = c.at;
-        offer(left.previous);
-        offer(c.at);
-    }
-    for (std::uint32_t at = 0; at != no_token; at = symbols[at].next) out.push_back(symbols[at].id);
 }
 
 tokenizer::tokenizer(const std::filesystem::path& file)
@@ -449,28 +450,12 @@ std::vector<token_id> tokenizer::encode(std::string_view text, added_tokens mode
     std::vector<token_id> out;
     out.reserve(text.size() / 4 + 8);
     split_cache cache(text.size());
-    std::size_t plain = 0;
+    const auto plain = [&](std::string_view part) { tables_->encode_plain(part, mode, cache, out); };
     if (mode == added_tokens::recognise) {
-        for (std::size_t i = 0; i < text.size();) {
-            const std::pair<std::string, token_id>* found = nullptr;
-            if (tables_->starts_added[static_cast<unsigned char>(text[i])]) {
-                for (const auto& token : tables_->added) {
-                    if (text.substr(i).starts_with(token.first)) {
-                        found = &token;
-                        break;
-                    }
-                }
-            }
-            if (found == nullptr) {
-                ++i;
-                continue;
-            }
-            tables_->encode_plain(text.substr(plain, i - plain), cache, out);
-            out.push_back(found->second);
-            plain = i += found->first.size();
-        }
+        tables_->cut_out(tables_->added, text, out, plain);
+    } else {
+        plain(text);
     }
-    tables_->encode_plain(text.substr(plain), cache, out);
     return out;
 }
 
@@ -482,16 +467,15 @@ std::string tokenizer::decode(std::span<const token_id> ids, bool skip_special) 
     return replace_invalid_utf8(bytes);
 }
 
-std::string_view tokenizer::bytes_of(token_id id) const noexcept {
-    return id < tables_->bytes.size() ? std::string_view(tables_->bytes[id]) : std::string_view();
+std::string_view tokenizer::bytes_of(token_id id) const noexcept { return tables_->bytes_of(id); }
+bool tokenizer::is_special(token_id id) const noexcept {
+    return id < size() && tables_->entries[id].kind == tables::token_kind::special;
 }
-bool tokenizer::is_special(token_id id) const noexcept { return id < tables_->kind.size() && tables_->kind[id] == 2; }
-bool tokenizer::is_added(token_id id) const noexcept { return id < tables_->kind.size() && tables_->kind[id] != 0; }
-const token_id* tokenizer::find(std::string_view content) const noexcept {
-    const auto at = tables_->ids.find(content);
-    return at == tables_->ids.end() ? nullptr : &at->second;
+bool tokenizer::is_added(token_id id) const noexcept {
+    return is_special(id) || (id < size() && tables_->entries[id].kind == tables::token_kind::added);
 }
-std::size_t tokenizer::size() const noexcept { return tables_->bytes.size(); }
+const token_id* tokenizer::find(std::string_view content) const noexcept { return tables_->ids.find(content); }
+std::size_t tokenizer::size() const noexcept { return tables_->entries.size(); }
 
 std::string streaming_decoder::push(token_id id) {
     if (skip_special_ && tokenizer_->is_special(id)) return {};

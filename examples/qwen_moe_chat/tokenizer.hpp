@@ -7,10 +7,14 @@
 // Time is linear in the text but for the merges of one split, which take n log n: a megabyte of one letter is a split
 // like any other. A tokenizer is constant after it was loaded; any number of threads may use it.
 //
+//   speed    bench/tokenizer.cpp; 250,000 entries, 2 cores of a shared Xeon (model 207), 2026-11-21, processor time:
+//            ordinary text 24 MB/s, one split of a megabyte 5 MB/s and more, loading 0.28 s
 //   throws   hlwq::format_error for a file that contradicts itself or text that is not UTF-8, hlwq::unsupported_error
 //            for tokenizers of another kind; both say what and where
 //
-// Limits: characters newer than the Unicode of the installed PCRE2 and utf8proc are taken for unassigned.
+// Limits: characters newer than the Unicode of the installed PCRE2 and utf8proc are taken for unassigned. The reference
+// normalises with the combining classes of Unicode 9; it leaves 98 later marks where they stand in a text that is not
+// in canonical order, which are sorted here (tests/interop/tokenizers_compare.py).
 #pragma once
 
 #include <cstddef>

@@ -1,6 +1,10 @@
 #include "qwen_moe_chat/tokenizer_file.hpp"
 
 #include "hlwq/error.hpp"
+#include "hlwq/io/json.hpp"
+
+#include <array>
+#include <utility>
 
 namespace qwen {
 
@@ -18,14 +22,15 @@ class file_handler : public nlohmann::json_sax<nlohmann::json> {
     bool number_unsigned(std::uint64_t value) override {
         if (part_ != part::vocab) return add(value);
         if (value >= ~std::uint32_t{0}) return fail("vocab entry '" + key_ + "': expected an id of 32 bits");
-        return file.vocab.emplace(key_, static_cast<std::uint32_t>(value)).second ||
+        return file.vocab.insert(key_, static_cast<std::uint32_t>(value)) ||
                fail("vocab entry '" + key_ + "' is given twice");
     }
     bool number_float(double value, const std::string&) override { return add(value); }
     bool binary(nlohmann::json::binary_t&) override { return fail("binary data"); }
     bool string(std::string& value) override {
         if (part_ == part::merge_pair) {
-            pair_.push_back(std::move(value));
+            if (symbols_ < pair_.size()) pair_[symbols_].swap(value);
+            ++symbols_;
             return true;
         }
         if (part_ != part::merges) return add(std::move(value));
@@ -34,7 +39,8 @@ class file_handler : public nlohmann::json_sax<nlohmann::json> {
             return fail("merge " + std::to_string(file.merges.size()) + ": expected two symbols, found '" + value +
                         "'");
         }
-        file.merges.emplace_back(value.substr(0, space), value.substr(space + 1));
+        const std::string_view text = value;
+        file.merges.push_back(text.substr(0, space), text.substr(space + 1));
         return true;
     }
     bool start_object(std::size_t) override {
@@ -47,7 +53,7 @@ class file_handler : public nlohmann::json_sax<nlohmann::json> {
     }
     bool key(std::string& name) override {
         if (part_ == part::vocab) {
-            key_ = std::move(name);
+            key_.swap(name);
         } else {
             keys_.back() = std::move(name);
         }
@@ -63,7 +69,7 @@ class file_handler : public nlohmann::json_sax<nlohmann::json> {
     bool start_array(std::size_t) override {
         if (part_ == part::merges) {
             part_ = part::merge_pair;
-            pair_.clear();
+            symbols_ = 0;
             return true;
         }
         if (part_ != part::document) return fail("unexpected list in '" + last_key() + "'");
@@ -75,9 +81,11 @@ class file_handler : public nlohmann::json_sax<nlohmann::json> {
     }
     bool end_array() override {
         if (part_ == part::merge_pair) {
-            if (pair_.size() != 2)
-                return fail("merge " + std::to_string(file.merges.size()) + ": expected two symbols");
-            file.merges.emplace_back(std::move(pair_[0]), std::move(pair_[1]));
+            if (symbols_ != pair_.size()) {
+                return fail("merge " + std::to_string(file.merges.size()) + ": expected two symbols, found " +
+                            std::to_string(symbols_));
+            }
+            file.merges.push_back(pair_[0], pair_[1]);
             part_ = part::merges;
             return true;
         }
@@ -88,7 +96,7 @@ class file_handler : public nlohmann::json_sax<nlohmann::json> {
         return close();
     }
     bool parse_error(std::size_t position, const std::string&, const nlohmann::json::exception&) override {
-        return fail("no valid JSON at byte " + std::to_string(position));
+        return fail("expected JSON, found a syntax error at byte " + std::to_string(position));
     }
 
   private:
@@ -137,19 +145,23 @@ class file_handler : public nlohmann::json_sax<nlohmann::json> {
     std::vector<nlohmann::json*> open_;
     std::vector<std::string> keys_;
     std::string key_;
-    std::vector<std::string> pair_;
+    std::array<std::string, 2> pair_;
+    std::size_t symbols_ = 0;  // of the pair so far
 };
 
 }  // namespace
 
 tokenizer_file parse_tokenizer_file(std::string_view json, std::string_view source) {
     file_handler handler;
-    const bool parsed = nlohmann::json::sax_parse(json.begin(), json.end(), &handler);
+    if (const auto at = hlwq::io::find_zero_byte(json); at != json.npos) {
+        handler.problem = "expected JSON, found a zero byte at byte " + std::to_string(at);
+    }
+    const bool parsed = handler.problem.empty() && nlohmann::json::sax_parse(json.begin(), json.end(), &handler);
     if (!parsed || !handler.file.rest.is_object()) {
         hlwq::throw_error<hlwq::format_error>("tokenizer " + std::string(source) + ": " +
                                               (!handler.problem.empty() ? handler.problem
                                                : parsed                 ? "expected an object"
-                                                                        : "no valid JSON"));
+                                                                        : "expected JSON"));
     }
     return std::move(handler.file);
 }

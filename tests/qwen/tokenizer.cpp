@@ -1,7 +1,9 @@
 #include "qwen_moe_chat/tokenizer.hpp"
 
+#include "qwen_moe_chat/byte_pair.hpp"
 #include "qwen_moe_chat/pre_tokenizer.hpp"
 #include "qwen_moe_chat/utf8.hpp"
+#include "qwen_moe_chat/vocabulary.hpp"
 
 #include "hlwq/error.hpp"
 #include "hlwq/io/file.hpp"
@@ -9,8 +11,15 @@
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
+#include <map>
+#include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -35,14 +44,16 @@ nlohmann::json minimal() {
     return json;
 }
 
-void refuses(const nlohmann::json& json, const char* part) {
+void refuses_text(const std::string& text, const char* part) {
     try {
-        const qwen::tokenizer loaded(json.dump(), "t.json");
+        const qwen::tokenizer loaded(text, "t.json");
         FAIL("accepted: expected an error with " << part);
     } catch (const hlwq::error& error) {
         CHECK_MESSAGE(std::string(error.what()).find(part) != std::string::npos, error.what());
     }
 }
+
+void refuses(const nlohmann::json& json, const char* part) { refuses_text(json.dump(), part); }
 
 }  // namespace
 
@@ -90,27 +101,126 @@ TEST_CASE("splits equal the reference's, both patterns") {
 
 TEST_CASE("a megabyte of one character is a text like any other") {
     const qwen::tokenizer tokenizer(data / "tokenizer_qwen35.json");
-    for (const char c : {'a', ' ', '\n', '<', '1'}) {
-        const std::string text(1 << 20, c);
+    for (const std::string unit : {"a", " ", "\n", "<", "1", "ab", "<|", "  x", "\u0915", "\U0001f600"}) {
+        std::string text;
+        while (text.size() < (unit.size() == 1 ? 1u << 20 : 1u << 18)) text += unit;
         const auto ids = tokenizer.encode(text);
         CHECK(tokenizer.decode(ids) == text);
     }
 }
 
-TEST_CASE("short and long splits merge alike") {
+TEST_CASE("marks of a megabyte are sorted by their classes") {
     const qwen::tokenizer tokenizer(data / "tokenizer_qwen35.json");
-    // 48 letters take the short way, 49 the long one; a merge never crosses more than the letters it joins, so the
-    // first tokens of both agree for a text of repeated words.
-    for (const std::string word : {"the", "ing", "aaaa", "hello", "zq"}) {
-        std::string text;
-        while (text.size() < 48) text += word;
-        text.resize(48);
-        const auto ids = tokenizer.encode(text);
-        std::string longer = text + text;
-        const auto twice = tokenizer.encode(longer);
-        CHECK(tokenizer.decode(twice) == longer);
-        CHECK(tokenizer.decode(ids) == text);
+    constexpr std::size_t count = 200'000;
+    std::string text = "x", sorted = "x";
+    for (std::size_t i = 0; i < count; ++i) text += "\u0301\u0323";  // above: class 230; below: class 220
+    for (std::size_t i = 0; i < count; ++i) sorted += "\u0323";
+    for (std::size_t i = 0; i < count; ++i) sorted += "\u0301";
+    CHECK(tokenizer.decode(tokenizer.encode(text)) == sorted);
+}
+
+TEST_CASE("normalisation composes, decomposes and loses nothing") {
+    const auto normal = [](std::string_view text) {
+        std::string storage;
+        return std::string(qwen::to_nfc(text, storage));
+    };
+    CHECK(normal("") == "");
+    CHECK(normal("plain") == "plain");
+    CHECK(normal("e\u0301") == "\u00e9");
+    CHECK(normal("ae\u0301\u0323z") == "a\u1eb9\u0301z");
+    CHECK(normal("\u0301e") == "\u0301e");
+    CHECK(normal("\u212b") == "\u00c5");
+    CHECK(normal("\u0958") == "\u0915\u093c");  // a composition exclusion
+    CHECK(normal("\u1112\u1161\u11ab!") == "\ud55c!");
+    CHECK(normal("\u1112\u1161\u11a7\u11ab") == "\ud558\u11a7\u11ab");  // U+11A7 is no trailing consonant
+    CHECK(normal("\uac00\u11a8") == "\uac01");
+    CHECK(normal("<\u0338>") == "\u226e>");
+}
+
+TEST_CASE("merges equal those of the definition") {
+    // The definition: in the leftmost of the pairs of lowest rank two become one, until there is none.
+    std::mt19937 random(7);
+    for (int round = 0; round < 30; ++round) {
+        const auto below = [&](std::size_t n) { return static_cast<std::size_t>(random() % n); };
+        std::vector<std::string> texts;
+        std::array<qwen::token_id, 256> byte_ids{};
+        for (std::size_t b = 0; b < 256; ++b) {
+            byte_ids[b] = static_cast<qwen::token_id>(b);
+            texts.emplace_back(1, static_cast<char>(b));
+        }
+        std::vector<std::array<std::string, 2>> merges;
+        for (int i = 0; i < 60; ++i) {
+            const auto any = [&] {
+                return below(2) == 0 || texts.size() == 256 ? 'a' + below(3) : 256 + below(texts.size() - 256);
+            };
+            std::array<std::string, 2> pair{texts[any()], texts[any()]};
+            if (std::ranges::find(texts, pair[0] + pair[1]) != texts.end()) continue;
+            texts.push_back(pair[0] + pair[1]);
+            merges.push_back(std::move(pair));
+        }
+        std::ranges::shuffle(merges, random);  // ranks that no training gives
+        const auto id_of = [&](const std::string& text) {
+            return static_cast<qwen::token_id>(std::ranges::find(texts, text) - texts.begin());
+        };
+        qwen::byte_pair_merges tested;
+        tested.reset(merges.size(), byte_ids);
+        for (const auto& [left, right] : merges) tested.insert(id_of(left), id_of(right), id_of(left + right));
+
+        for (const std::size_t length : {1u, 2u, 3u, 10u, 47u, 48u, 49u, 50u, 120u, 300u}) {
+            std::string text;
+            while (text.size() < length) text += static_cast<char>('a' + below(3));
+            std::vector<std::string> expected;
+            for (const char c : text) expected.emplace_back(1, c);
+            for (bool merged = true; merged;) {
+                merged = false;
+                for (std::size_t rank = 0; rank < merges.size() && !merged; ++rank) {
+                    for (std::size_t i = 0; i + 1 < expected.size() && !merged; ++i) {
+                        if (expected[i] != merges[rank][0] || expected[i + 1] != merges[rank][1]) continue;
+                        expected[i] += expected[i + 1];
+                        expected.erase(expected.begin() + static_cast<std::ptrdiff_t>(i) + 1);
+                        merged = true;
+                    }
+                }
+            }
+            std::vector<qwen::token_id> ids;
+            tested.encode(text, ids);
+            std::vector<std::string> found;
+            for (const auto id : ids) found.push_back(texts[id]);
+            CHECK(found == expected);
+        }
     }
+}
+
+TEST_CASE("an entry that the merges do not reach is used only where the file says so") {
+    auto json = minimal();
+    json["model"]["vocab"]["xyz"] = 257;
+    CHECK(qwen::tokenizer(json.dump(), "m").encode("xyz").size() == 3);
+    CHECK(qwen::tokenizer(json.dump(), "m").encode("ab xyz ab").size() == 7);
+    json["model"]["ignore_merges"] = true;
+    CHECK(qwen::tokenizer(json.dump(), "m").encode("xyz") == std::vector<qwen::token_id>{257});
+    // Long texts remember their splits; the ids stay the same.
+    std::string text;
+    for (int i = 0; i < 1000; ++i) text += "xyz\nab\n";
+    const auto ids = qwen::tokenizer(json.dump(), "m").encode(text);
+    REQUIRE(ids.size() == 4000);
+    CHECK(ids[3996] == 257);
+    CHECK(ids[3998] == 256);
+}
+
+TEST_CASE("a vocabulary finds what it holds and nothing else") {
+    qwen::vocabulary words;
+    CHECK(words.find("") == nullptr);
+    for (std::uint32_t i = 0; i < 5000; ++i) CHECK(words.insert("word " + std::to_string(i), i));
+    CHECK_FALSE(words.insert("word 7", 1));
+    CHECK(words.insert("", 9));
+    CHECK(words.size() == 5001);
+    for (std::uint32_t i = 0; i < 5000; ++i) CHECK(*words.find("word " + std::to_string(i)) == i);
+    CHECK(*words.find("") == 9);
+    CHECK(words.find("word") == nullptr);
+    CHECK(words.find("word 5000") == nullptr);
+    std::size_t seen = 0;
+    words.for_each([&](std::string_view text, std::uint32_t id) { seen += *words.find(text) == id ? 1 : 0; });
+    CHECK(seen == words.size());
 }
 
 TEST_CASE("added tokens are cut out, or left as text") {
@@ -127,6 +237,29 @@ TEST_CASE("added tokens are cut out, or left as text") {
     CHECK(tokenizer.is_special(*start));
     CHECK(tokenizer.find("no such token") == nullptr);
     CHECK(tokenizer.bytes_of(1u << 30).empty());
+}
+
+TEST_CASE("of added tokens the longest counts, before or behind the normaliser as the file says") {
+    auto json = minimal();
+    const auto add = [&](int id, const char* content, bool normalized) {
+        json["added_tokens"].push_back({{"id", id}, {"content", content}, {"normalized", normalized}});
+    };
+    add(300, "<a>", false);
+    add(301, "<a><b>", false);
+    add(302, "<a", false);
+    add(303, "e\u0301", true);
+    add(304, "<c>", true);
+    using ids = std::vector<qwen::token_id>;
+    const qwen::tokenizer tokenizer(json.dump(), "m");
+    CHECK(tokenizer.encode("<a><b><a><a") == ids{301, 300, 302});
+    CHECK(tokenizer.encode("\u00e9") == ids{303});
+    CHECK(tokenizer.encode("e\u0301") == ids{303});
+    CHECK(tokenizer.encode("e\u0323\u0301").size() > 1);  // another letter
+    CHECK(tokenizer.encode("<c>") == ids{304});
+    CHECK(tokenizer.encode("<c><a").back() == 302);
+    CHECK(tokenizer.encode("<c>\u0338").size() > 1);  // another sign, which is no end of the token
+    CHECK(tokenizer.encode("<a>", qwen::added_tokens::as_text).size() == 3);
+    CHECK(tokenizer.encode("\u00e9", qwen::added_tokens::as_text).size() == 2);
 }
 
 TEST_CASE("text that is not UTF-8 is refused with its byte") {
@@ -177,7 +310,7 @@ TEST_CASE("files that contradict themselves or ask for more are refused by name"
     refuses(json, "model.merges");
     json = minimal();
     json["model"]["vocab"].erase("a");
-    refuses(json, "byte 97");
+    refuses(json, "an entry for every byte, found none for 97");
     json = minimal();
     json["model"]["type"] = "Unigram";
     refuses(json, "Unigram");
@@ -200,8 +333,24 @@ TEST_CASE("files that contradict themselves or ask for more are refused by name"
     json["added_tokens"] = nlohmann::json::array({{{"id", 4000000000u}, {"content", "<x>"}}});
     refuses(json, "added_tokens");
     json = minimal();
+    json["added_tokens"] = nlohmann::json::array({{{"id", 300}, {"content", std::string(2000, 'x')}}});
+    refuses(json, "at most 1024 bytes, found 2000");
+    json["added_tokens"] = nlohmann::json::array({{{"id", 97}, {"content", "<x>"}}});
+    refuses(json, "id 97: expected one entry");
+    json["added_tokens"] = nlohmann::json::array({{{"id", 300}, {"content", "ab"}}});
+    refuses(json, "'ab': expected one id, found 256 and 300");
+    json = minimal();
+    json["model"]["vocab"]["cd"] = 256;
+    refuses(json, "id 256: expected one entry");
+    json["model"]["vocab"]["cd"] = 4194304;
+    refuses(json, "expected below 4,194,304, found 4194304");
+    json = minimal();
+    json["model"]["merges"] = {{"a"}};
+    refuses(json, "merge 0");
+    json = minimal();
     json.erase("model");
     refuses(json, "model");
+    refuses_text(minimal().dump() + std::string("\0{", 2), "zero byte");
     CHECK_THROWS_AS(qwen::tokenizer("{\"model\": {\"vocab\": {\"a\": 1,", "cut"), hlwq::format_error);
     CHECK_THROWS_AS(qwen::tokenizer("[]", "list"), hlwq::format_error);
     CHECK_THROWS_AS(qwen::tokenizer(std::string(1000, '['), "deep"), hlwq::format_error);

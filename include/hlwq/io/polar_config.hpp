@@ -19,6 +19,7 @@
 #include "hlwq/error.hpp"
 #include "hlwq/layout.hpp"
 #include "hlwq/packed_matrix.hpp"
+#include "hlwq/io/json.hpp"
 #include "hlwq/io/safetensors_writer.hpp"
 #include "hlwq/io/tensor_names.hpp"
 
@@ -109,15 +110,9 @@ inline std::optional<std::string> text_field(const nlohmann::json& object, const
 
 /// Parses a JSON object nested at most 64 deep; `where` names it in messages.
 inline nlohmann::json parse_json_object(std::string_view text, const std::string& where) {
-    constexpr int deepest = 64;
-    bool too_deep = false;
-    const nlohmann::json::parser_callback_t watch = [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
-        too_deep |= depth > deepest;
-        return depth <= deepest;
-    };
-    nlohmann::json value = nlohmann::json::parse(text.begin(), text.end(), watch, false);
-    if (too_deep) detail::bad_field(where, "at most 64 levels of nesting", "more");
-    if (value.is_discarded()) detail::bad_field(where, "JSON", "something else");
+    std::string found;
+    nlohmann::json value = io::parse_json(text, &found);
+    if (value.is_discarded()) detail::bad_field(where, "JSON", found);
     if (!value.is_object()) detail::bad_field(where, "a JSON object", detail::brief(value));
     return value;
 }

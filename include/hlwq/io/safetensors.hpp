@@ -19,6 +19,7 @@
 #include "hlwq/config.hpp"
 #include "hlwq/error.hpp"
 #include "hlwq/io/file.hpp"
+#include "hlwq/io/json.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -152,8 +153,7 @@ inline std::string json_problem(std::size_t position, const nlohmann::json::exce
 /// Feeds `text` to `handler`; false leaves the reason in handler.problem.
 template <class Handler>
 bool parse_json(std::string_view text, Handler& handler) {
-    // The parser takes this byte for the end of its input and would not look at what follows.
-    if (const auto at = text.find('\0'); at != std::string_view::npos) {
+    if (const auto at = io::find_zero_byte(text); at != std::string_view::npos) {
         handler.problem = "expected JSON in UTF-8, found a zero byte at byte " + std::to_string(at) + " of it";
         return false;
     }
