@@ -3,6 +3,8 @@
 // Exit codes: 0 success, 1 bad data or a failed system call, 2 wrong usage, 128 + signal after SIGINT or SIGTERM.
 #pragma once
 
+#include "console/process.hpp"
+
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -60,8 +62,7 @@ void add_options(CLI::App& command, output_settings& to);
 /// "2GiB", "500 MB", "4096": GB = 10^9, GiB = 2^30. Throws usage_error that names `option`.
 std::uint64_t parse_size(std::string_view text, std::string_view option);
 
-/// Peak resident set of this process, in bytes.
-std::uint64_t peak_resident_set();
+using console::peak_resident_set;
 
 /// A remark on stderr.
 void remark(const std::string& text);

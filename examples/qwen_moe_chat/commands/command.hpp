@@ -20,9 +20,11 @@ namespace qwen {
 using command = void(CLI::App& app);
 
 command add_logits, add_tokenize, add_detokenize, add_render;
+command add_perplexity, add_kld, add_choice, add_bench, add_synth;
 
 /// Every subcommand: a declaration above, a name here.
-inline constexpr command* commands[] = {add_logits, add_tokenize, add_detokenize, add_render};
+inline constexpr command* commands[] = {add_logits,     add_tokenize, add_detokenize, add_render, add_perplexity,
+                                        add_kld, add_choice,   add_bench,      add_synth};
 
 /// The command line asks for something that cannot be: exit code 2.
 class usage_error : public std::runtime_error {
