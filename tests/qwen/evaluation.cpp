@@ -15,6 +15,7 @@
 namespace {
 
 using golden::runner;
+using hlwq::matrix_view;
 using qwen::scored_tokens;
 using qwen::token_id;
 using qwen::window_protocol;
@@ -56,8 +57,7 @@ class table_source : public qwen::logits_source {
     }
 
   private:
-    using matrix_view_t = matrix_view<const float>;
-    matrix_view_t rows_;
+    matrix_view<const float> rows_;
     std::size_t begin_ = 0, at_ = 0;
 };
 

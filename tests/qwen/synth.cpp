@@ -16,6 +16,7 @@
 namespace {
 
 using golden::runner;
+using hlwq::matrix_view;
 
 struct folder {
     explicit folder(const std::string& name)
