@@ -216,16 +216,21 @@ void read_feed_forward(const fields& top, const fields& text, model_config& conf
     config.moe.shared_width = text.size("shared_expert_intermediate_size");
 }
 
-std::vector<token_id> read_end_tokens(const fields& text, std::size_t vocabulary) {
-    const json* value = text.find("eos_token_id");
-    if (value == nullptr) return {};
+/// Of both levels: an answer ends at the tokens of either.
+std::vector<token_id> read_end_tokens(const fields& top, const fields& text, std::size_t vocabulary) {
     std::vector<token_id> tokens;
-    const json list = value->is_array() ? *value : json::array({*value});
-    for (const json& token : list) {
-        if (!token.is_number_unsigned() || token.get<std::uint64_t>() >= vocabulary) {
-            text.wrong("eos_token_id", "token ids below vocab_size");
+    for (const fields* level : {&text, &top}) {
+        const json* value = level->find("eos_token_id");
+        if (value == nullptr) continue;
+        const json list = value->is_array() ? *value : json::array({*value});
+        for (const json& token : list) {
+            if (!token.is_number_unsigned() || token.get<std::uint64_t>() >= vocabulary) {
+                level->wrong("eos_token_id", "token ids below vocab_size");
+            }
+            if (std::ranges::find(tokens, token.get<token_id>()) == tokens.end()) {
+                tokens.push_back(token.get<token_id>());
+            }
         }
-        tokens.push_back(token.get<token_id>());
     }
     return tokens;
 }
@@ -262,7 +267,7 @@ model_config read_config(const json& parsed) {
     if (config.mtp_layers > 1) text.unsupported("mtp_num_hidden_layers", "0 or 1");
     config.tied =
         text.maybe_flag("tie_word_embeddings").value_or(top.maybe_flag("tie_word_embeddings").value_or(false));
-    config.end_tokens = read_end_tokens(text, config.vocabulary);
+    config.end_tokens = read_end_tokens(top, text, config.vocabulary);
     return config;
 }
 

@@ -19,17 +19,23 @@ namespace qwen {
 /// Adds one subcommand to the program; its work runs when CLI11 calls it back.
 using command = void(CLI::App& app);
 
-command add_logits, add_tokenize, add_detokenize, add_render;
+command add_chat, add_logits, add_tokenize, add_detokenize, add_render, add_report;
 command add_perplexity, add_kld, add_choice, add_bench, add_synth;
 
 /// Every subcommand: a declaration above, a name here.
-inline constexpr command* commands[] = {add_logits,     add_tokenize, add_detokenize, add_render, add_perplexity,
-                                        add_kld, add_choice,   add_bench,      add_synth};
+inline constexpr command* commands[] = {add_chat,   add_logits, add_tokenize,   add_detokenize,
+                                        add_render, add_report, add_perplexity, add_kld,
+                                        add_choice, add_bench,  add_synth};
 
 /// The command line asks for something that cannot be: exit code 2.
 class usage_error : public std::runtime_error {
   public:
     explicit usage_error(const std::string& message) : std::runtime_error(message) {}
+};
+
+/// Ends the program with this exit code; everything has been said. Thrown.
+struct exit_request {
+    int code = 0;
 };
 
 /// Options of every command that runs a model.

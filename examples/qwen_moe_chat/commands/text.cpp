@@ -1,6 +1,6 @@
 // tokenize, detokenize, render: what needs only the tokenizer and the template of a model's folder
-#include "qwen_moe_chat/chat_template.hpp"
 #include "qwen_moe_chat/commands/command.hpp"
+#include "qwen_moe_chat/conversation.hpp"
 #include "qwen_moe_chat/tokenizer.hpp"
 
 #include "hlwq/error.hpp"
@@ -73,35 +73,6 @@ void detokenize(const text_options& options) {
     });
 }
 
-/// The template of a folder: chat_template.jinja, else the one in tokenizer_config.json.
-std::pair<std::string, std::string> read_template(const std::filesystem::path& folder) {
-    if (std::filesystem::exists(folder / "chat_template.jinja")) {
-        return {hlwq::io::read_text_file(folder / "chat_template.jinja"), "chat_template.jinja"};
-    }
-    const auto file = folder / "tokenizer_config.json";
-    const json config = json::parse(hlwq::io::read_text_file(file), nullptr, false);
-    if (!config.is_object() || !config.contains("chat_template") || !config["chat_template"].is_string()) {
-        hlwq::throw_error<hlwq::format_error>(folder.string() +
-                                              ": expected chat_template.jinja, or a chat_template in "
-                                              "tokenizer_config.json, found neither");
-    }
-    return {config["chat_template"].get<std::string>(), "chat_template of tokenizer_config.json"};
-}
-
-/// What templates may read from tokenizer_config.json: bos_token and the like, as text.
-void add_special_tokens(const std::filesystem::path& folder, json& variables) {
-    const auto file = folder / "tokenizer_config.json";
-    if (!std::filesystem::exists(file)) return;
-    const json config = json::parse(hlwq::io::read_text_file(file), nullptr, false);
-    if (!config.is_object()) return;
-    for (const char* key : {"bos_token", "eos_token", "pad_token", "unk_token"}) {
-        if (!config.contains(key) || variables.contains(key)) continue;
-        const json& token = config[key];
-        if (token.is_string()) variables[key] = token;
-        if (token.is_object() && token.contains("content")) variables[key] = token["content"];
-    }
-}
-
 void render(const text_options& options) {
     const std::string input((std::istreambuf_iterator<char>(std::cin)), {});
     json variables = json::parse(input, nullptr, false);
@@ -109,9 +80,7 @@ void render(const text_options& options) {
         hlwq::throw_error<hlwq::format_error>("standard input: expected a JSON object with a list 'messages', found " +
                                               std::string(variables.is_discarded() ? "no JSON" : "another"));
     }
-    add_special_tokens(options.model, variables);
-    const auto [source, name] = read_template(options.model);
-    std::cout << chat_template(source, name).render(variables);
+    std::cout << chat_format(options.model).render(std::move(variables));
 }
 
 }  // namespace
