@@ -15,14 +15,23 @@ namespace {
 constexpr std::size_t piece_tokens = 512;
 constexpr std::size_t logits_bytes = std::size_t{64} << 20;
 
-/// ln Σ exp(x); not finite if any x is NaN or +infinity.
-double log_sum_exp(std::span<const float> x) noexcept {
-    float most = -std::numeric_limits<float>::infinity();
-    for (const float value : x) most = std::max(most, value);
-    double sum = 0.0;
-    for (const float value : x) sum += std::exp(static_cast<double>(value) - static_cast<double>(most));
-    return static_cast<double>(most) + std::log(sum);
-}
+/// Turns logits into log-probabilities. The largest logit is kept apart from the logarithm of the sum, which beside a
+/// large one would be lost. Not finite if any logit is NaN or +infinity.
+class log_softmax {
+  public:
+    explicit log_softmax(std::span<const float> x) noexcept {
+        float most = -std::numeric_limits<float>::infinity();
+        for (const float value : x) most = std::max(most, value);
+        most_ = static_cast<double>(most);
+        double sum = 0.0;
+        for (const float value : x) sum += std::exp(static_cast<double>(value) - most_);
+        log_sum_ = std::log(sum);
+    }
+    double operator()(float x) const noexcept { return static_cast<double>(x) - most_ - log_sum_; }
+
+  private:
+    double most_, log_sum_;
+};
 
 token_id most_likely(std::span<const float> x) noexcept {
     return static_cast<token_id>(std::max_element(x.begin(), x.end()) - x.begin());
@@ -35,13 +44,13 @@ struct comparison {
 };
 
 comparison compare(std::span<const float> base, std::span<const float> tested, token_id target) noexcept {
-    const double base_sum = log_sum_exp(base), sum = log_sum_exp(tested);
     comparison result;
-    result.base_nll = base_sum - static_cast<double>(base[target]);
-    result.nll = sum - static_cast<double>(tested[target]);
+    const log_softmax log_p(base), log_q(tested);
+    result.base_nll = -log_p(base[target]);
+    result.nll = -log_q(tested[target]);
     for (std::size_t v = 0; v < base.size(); ++v) {
-        const double log_p = static_cast<double>(base[v]) - base_sum;
-        result.kld += std::exp(log_p) * (log_p - (static_cast<double>(tested[v]) - sum));
+        const double p = log_p(base[v]);
+        result.kld += std::exp(p) * (p - log_q(tested[v]));
     }
     // Never negative but for rounding.
     if (result.kld < 0.0) result.kld = 0.0;
@@ -54,8 +63,8 @@ void require_finite(double value, std::size_t token) {
                  "logits that predict token " + std::to_string(token) + " of the text", "finite numbers", value);
 }
 
-/// Feeds the windows to all sources and calls visit(begin, end): the sources' next rows of logits predict tokens
-/// [begin, end) of the text. The rows lie behind the last tokens fed, from `offset` on.
+/// Feeds the windows to all sources and calls visit(begin, end, offset): logits behind the tokens fed last, from
+/// `offset` on, predict tokens [begin, end) of the text.
 template <class Visit>
 void for_each_scored(std::span<logits_source* const> sources, std::span<const token_id> ids,
                      std::span<const text_window> windows, std::size_t rows, const evaluation_watch& watch,
@@ -178,7 +187,7 @@ std::size_t rows_at_once(std::size_t vocabulary) noexcept {
 }
 
 double log_probability(std::span<const float> logits, token_id target) noexcept {
-    return static_cast<double>(logits[target]) - log_sum_exp(logits);
+    return log_softmax(logits)(logits[target]);
 }
 
 perplexity_result perplexity(logits_source& source, std::span<const token_id> ids, const window_protocol& protocol,
