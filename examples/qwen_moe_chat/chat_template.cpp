@@ -3,6 +3,7 @@
 #include "qwen_moe_chat/jinja_functions.hpp"
 #include "qwen_moe_chat/jinja_parser.hpp"
 #include "qwen_moe_chat/jinja_value.hpp"
+#include "qwen_moe_chat/utf8.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -25,8 +26,10 @@ namespace {
 
 using kind = expression::type;
 
-constexpr std::size_t most_steps = 2'000'000;
+constexpr std::size_t step_work = 32;
 constexpr int deepest_call = 100;
+constexpr int deepest_evaluation = 1000;  // a kilobyte of stack each, several of an instrumented program
+constexpr std::size_t longest_source = std::size_t{1} << 20;
 
 /// Variables of one scope; inner ones hide outer ones.
 struct scope {
@@ -43,7 +46,7 @@ struct scope {
 /// One rendering.
 class evaluator {
   public:
-    evaluator(const std::string& name, const value& variables) : report_{name} {
+    evaluator(const reporter& report, const value& variables) : report_(report) {
         for (const auto& [key, item] : variables.data->items()) globals_.variables[key] = variables.part(item);
         globals_.variables["raise_exception"] = callable([](const arguments& a) -> value {
             hlwq::throw_error<template_error>(a.positional.empty() ? std::string() : to_text(a.positional[0]));
@@ -51,14 +54,23 @@ class evaluator {
         globals_.variables["namespace"] = callable([this](const arguments& a) {
             value v;
             v.space = std::make_shared<mutable_namespace>();
+            spaces_.push_back(v.space);
             for (const auto& [key, item] : a.named) v.space->members[key] = item;
             for (const auto& item : a.positional) {
                 if (!item.is_mapping()) fail("namespace: expected a mapping");
+                report_.charge(item);
                 for (const auto& [key, inner] : item.data->items()) v.space->members[key] = item.part(inner);
             }
             return v;
         });
         globals_.variables["range"] = callable([this](const arguments& a) { return range(a); });
+    }
+
+    evaluator(const evaluator&) = delete;
+    evaluator& operator=(const evaluator&) = delete;
+    /// Namespaces may hold each other, and themselves.
+    ~evaluator() {
+        for (const auto& space : spaces_) space->members.clear();
     }
 
     std::string run(const statements& list) {
@@ -78,16 +90,35 @@ class evaluator {
     [[noreturn]] void fail(const std::string& problem) const { report_.fail(problem); }
     void step(int line) {
         if (line != 0) report_.line = line;
-        if (++steps_ > most_steps) fail("the template does not come to an end");
+        report_.charge(step_work);
     }
+    void append(const std::string& text, std::string& out) const {
+        report_.charge(std::string_view(text));
+        out += text;
+        if (out.size() > longest_text) fail("more than 64 MiB of text");
+    }
+
+    /// Counts the evaluations that have begun and not ended, which all take stack.
+    class level {
+      public:
+        explicit level(evaluator& e) : count_(e.level_) {
+            if (++count_ > deepest_evaluation) e.fail("expressions and macro calls nested too deep");
+        }
+        ~level() { --count_; }
+        level(const level&) = delete;
+        level& operator=(const level&) = delete;
+
+      private:
+        int& count_;
+    };
 
     // ---- statements
 
     flow execute(const statements& list, scope& here, std::string& out) {
+        const level guard(*this);
         for (const auto& s : list) {
             step(s->line);
             const flow f = execute(*s, here, out);
-            if (out.size() > longest_text) fail("more than 64 MiB of text");
             if (f != flow::on) return f;
         }
         return flow::on;
@@ -96,12 +127,14 @@ class evaluator {
     flow execute(const statement& s, scope& here, std::string& out) {
         using type = statement::type;
         switch (s.kind) {
-            case type::text: out += s.text; return flow::on;
-            case type::output: out += to_text(evaluate(*s.condition, here)); return flow::on;
+            case type::text: append(s.text, out); return flow::on;
+            case type::output: append(text_of(evaluate(*s.condition, here), report_), out); return flow::on;
             case type::set: assign(s, here); return flow::on;
             case type::set_member: {
                 const value* target = here.find(s.names[0]);
-                if (target == nullptr || !target->space) fail("'" + s.names[0] + "' is no namespace");
+                if (target == nullptr || !target->space || target->space->is_loop) {
+                    fail("'" + s.names[0] + "' is no namespace");
+                }
                 target->space->members[s.names[1]] = evaluate(*s.condition, here);
                 return flow::on;
             }
@@ -151,8 +184,11 @@ class evaluator {
             step(s.line);
             scope inner{{}, &outer};
             bind(s.names, items[i], inner);
-            inner.variables["loop"] = loop_variable(items, i);
-            if (execute(s.body, inner, out) == flow::stop) break;
+            const value position = loop_variable(items, i);
+            inner.variables["loop"] = position;
+            const flow f = execute(s.body, inner, out);
+            if (position.space.use_count() > 2) spaces_.push_back(position.space);  // it is held elsewhere, too
+            if (f == flow::stop) break;
         }
         if (!items.empty()) return flow::on;
         scope inner{{}, &outer};
@@ -162,6 +198,7 @@ class evaluator {
     static value loop_variable(const std::vector<value>& items, std::size_t i) {
         value v;
         v.space = std::make_shared<mutable_namespace>();
+        v.space->is_loop = true;
         auto& m = v.space->members;
         m["index0"] = value(json(i));
         m["index"] = value(json(i + 1));
@@ -180,18 +217,18 @@ class evaluator {
             if (++calls_ > deepest_call) fail("macro calls nested deeper than 100");
             scope inner{{}, &globals_};
             if (a.positional.size() > s.names.size()) fail("macro " + s.text + ": too many arguments");
-            for (std::size_t i = 0; i < s.names.size(); ++i) {
-                if (i < a.positional.size()) {
-                    inner.variables[s.names[i]] = a.positional[i];
-                } else {
-                    inner.variables[s.names[i]] = s.defaults[i] ? evaluate(*s.defaults[i], inner) : value();
-                }
-            }
             for (const auto& [key, item] : a.named) {
                 if (std::ranges::find(s.names, key) == s.names.end()) {
                     fail("macro " + s.text + ": no parameter '" + key + "'");
                 }
                 inner.variables[key] = item;
+            }
+            for (std::size_t i = 0; i < s.names.size(); ++i) {
+                if (i < a.positional.size()) {
+                    inner.variables[s.names[i]] = a.positional[i];
+                } else if (!inner.variables.contains(s.names[i])) {
+                    inner.variables[s.names[i]] = s.defaults[i] ? evaluate(*s.defaults[i], inner) : value();
+                }
             }
             std::string text;
             execute(s.body, inner, text);
@@ -203,6 +240,7 @@ class evaluator {
     // ---- expressions
 
     value evaluate(const expression& e, const scope& here) {
+        const level guard(*this);
         step(e.line);
         switch (e.kind) {
             case kind::literal: return e.constant;
@@ -213,15 +251,18 @@ class evaluator {
             case kind::list: {
                 std::vector<value> items;
                 for (const auto& part : e.parts) items.push_back(evaluate(*part, here));
-                return make_list(std::move(items));
+                return make_list(std::move(items), report_);
             }
             case kind::mapping: {
                 json object = json::object();
                 for (std::size_t i = 0; i < e.parts.size(); i += 2) {
-                    object[to_text(evaluate(*e.parts[i], here))] =
-                        data_of(evaluate(*e.parts[i + 1], here), "a mapping", report_);
+                    const std::string key = text_of(evaluate(*e.parts[i], here), report_);
+                    const value item = evaluate(*e.parts[i + 1], here);
+                    report_.charge(object.size());
+                    report_.charge(item);
+                    object[key] = data_of(item, "a mapping", report_);
                 }
-                return value(std::move(object));
+                return checked(value(std::move(object)), report_);
             }
             case kind::attribute: return attribute(evaluate(*e.parts[0], here), e.text);
             case kind::index: return subscript(evaluate(*e.parts[0], here), evaluate(*e.parts[1], here));
@@ -258,6 +299,7 @@ class evaluator {
             return at == v.space->members.end() ? value() : at->second;
         }
         if (v.is_mapping()) {
+            report_.charge(v.data->size());
             const auto at = v.data->find(key);
             if (at != v.data->end()) return v.part(*at);
         }
@@ -268,12 +310,7 @@ class evaluator {
         if (v.undefined()) fail("nothing has no items");
         if (key.is_string()) return attribute(v, key.text());
         if (!key.data || !key.data->is_number_integer()) fail("expected a whole number or a string as index");
-        if (!v.is_sequence()) return {};
-        const std::vector<value> items = elements(v, report_);
-        const auto size = static_cast<std::int64_t>(items.size());
-        std::int64_t at = key.data->get<std::int64_t>();
-        if (at < 0) at += size;
-        return at < 0 || at >= size ? value() : items[static_cast<std::size_t>(at)];
+        return v.is_sequence() ? item_at(v, key.data->get<std::int64_t>(), report_) : value();
     }
 
     value slice(const expression& e, const scope& here) {
@@ -299,10 +336,11 @@ class evaluator {
         const std::int64_t begin = place(bound(1, open), stride > 0 ? 0 : size - 1);
         const std::int64_t end = place(bound(2, open), stride > 0 ? size : -1);
         std::vector<value> part;
-        for (std::int64_t i = begin; stride > 0 ? i < end : i > end; i += stride) {
+        for (std::int64_t i = begin; stride > 0 ? i < end : i > end;) {
             part.push_back(items[static_cast<std::size_t>(i)]);
+            if (__builtin_add_overflow(i, stride, &i)) break;
         }
-        if (!v.is_string()) return make_list(std::move(part));
+        if (!v.is_string()) return make_list(std::move(part), report_);
         std::string text;
         for (const auto& item : part) text += item.text();
         return value(json(std::move(text)));
@@ -327,8 +365,7 @@ class evaluator {
         if (e.text == "not") return value(json(!is_true(v)));
         if (!v.is_number()) fail("expected a number behind '" + e.text + "'");
         if (e.text == "+") return v;
-        if (v.data->is_number_integer()) return value(json(-v.data->get<std::int64_t>()));
-        return value(json(-v.data->get<double>()));
+        return v.data->is_number_float() ? value(json(-v.data->get<double>())) : arithmetic("-", json(0), *v.data);
     }
 
     value binary(const expression& e, const scope& here) {
@@ -337,11 +374,13 @@ class evaluator {
         if (op == "and") return is_true(a) ? evaluate(*e.parts[1], here) : a;
         if (op == "or") return is_true(a) ? a : evaluate(*e.parts[1], here);
         const value b = evaluate(*e.parts[1], here);
-        if (op == "==") return value(json(equal(a, b)));
-        if (op == "!=") return value(json(!equal(a, b)));
+        if (op == "==" || op == "!=") {
+            report_.charge(a);
+            return value(json(equal(a, b) == (op == "==")));
+        }
         if (op == "in") return value(json(contains(b, a, report_)));
         if (op == "not in") return value(json(!contains(b, a, report_)));
-        if (op == "~") return joined(to_text(a), to_text(b));
+        if (op == "~") return joined(text_of(a, report_), text_of(b, report_));
         if (a.is_string() && b.is_string()) {
             if (op == "+") return joined(a.text(), b.text());
             if (op == "<") return value(json(a.text() < b.text()));
@@ -352,15 +391,15 @@ class evaluator {
         if (op == "+" && a.is_sequence() && b.is_sequence() && !a.is_string() && !b.is_string()) {
             std::vector<value> items = elements(a, report_);
             for (auto& item : elements(b, report_)) items.push_back(std::move(item));
-            if (items.size() > longest_list) fail("a list of more than 1,000,000 items");
-            return make_list(std::move(items));
+            return make_list(std::move(items), report_);
         }
         if (op == "*" && a.is_string() && b.data && b.data->is_number_integer()) {
             const auto times = b.data->get<std::int64_t>();
-            if (times > 0 && a.text().size() > longest_text / static_cast<std::uint64_t>(times))
-                fail("a string beyond 64 MiB");
+            if (times <= 0 || a.text().empty()) return value(json(""));
+            if (a.text().size() > longest_text / static_cast<std::uint64_t>(times)) fail("a string beyond 64 MiB");
             std::string text;
             for (std::int64_t i = 0; i < times; ++i) text += a.text();
+            report_.charge(std::string_view(text));
             return value(json(std::move(text)));
         }
         return arithmetic(op, number(a, op), number(b, op));
@@ -368,6 +407,8 @@ class evaluator {
 
     value joined(const std::string& a, const std::string& b) const {
         if (a.size() + b.size() > longest_text) fail("a string beyond 64 MiB");
+        report_.charge(std::string_view(a));
+        report_.charge(std::string_view(b));
         return value(json(a + b));
     }
 
@@ -425,16 +466,19 @@ class evaluator {
         }
         if (bounds[2] == 0) fail("range: a step of 0");
         json list = json::array();
-        for (std::int64_t i = bounds[0]; bounds[2] > 0 ? i < bounds[1] : i > bounds[1]; i += bounds[2]) {
-            if (list.size() > 100'000) fail("range: more than 100,000 numbers");
+        for (std::int64_t i = bounds[0]; bounds[2] > 0 ? i < bounds[1] : i > bounds[1];) {
+            if (list.size() >= 100'000) fail("range: more than 100,000 numbers");
+            report_.charge(step_work);
             list.push_back(i);
+            if (__builtin_add_overflow(i, bounds[2], &i)) break;
         }
         return value(std::move(list));
     }
 
     reporter report_;
     scope globals_;
-    std::size_t steps_ = 0;
+    std::vector<std::shared_ptr<mutable_namespace>> spaces_;
+    int level_ = 0;
     int calls_ = 0;
 };
 
@@ -443,6 +487,14 @@ class evaluator {
 chat_template::chat_template(std::string_view source, std::string name) {
     auto made = std::make_unique<body>();
     made->name = std::move(name);
+    if (source.size() > longest_source) {
+        fail_at(made->name, 1, "expected at most 1 MiB, found " + std::to_string(source.size()) + " bytes");
+    }
+    if (const std::size_t bad = find_invalid_utf8(source); bad != source.npos) {
+        const auto line = 1 + std::count(source.begin(), source.begin() + static_cast<std::ptrdiff_t>(bad), '\n');
+        fail_at(made->name, static_cast<int>(line),
+                "expected UTF-8, found something else at byte " + std::to_string(bad));
+    }
     made->parsed = parse(source, made->name);
     body_ = std::move(made);
 }
@@ -450,11 +502,12 @@ chat_template::chat_template(chat_template&&) noexcept = default;
 chat_template& chat_template::operator=(chat_template&&) noexcept = default;
 chat_template::~chat_template() = default;
 
-std::string chat_template::render(const nlohmann::ordered_json& variables) const {
+std::string chat_template::render(const nlohmann::ordered_json& variables, std::size_t work) const {
     if (!variables.is_object())
         hlwq::throw_error<hlwq::format_error>(body_->name + ": expected an object of variables");
-    const value data{json(variables)};
-    return evaluator(body_->name, data).run(body_->parsed);
+    const reporter report{body_->name, 1, work};
+    const value data = checked(value(variables), report);
+    return evaluator(report, data).run(body_->parsed);
 }
 
 }  // namespace qwen

@@ -6,8 +6,8 @@
 //   functions    raise_exception, namespace, range
 //   filters, tests, methods: listed in jinja_functions.hpp
 //
-// What is not known is an error that names the template's line. A template cannot loop for ever: statements,
-// output and nesting are bounded. `tojson` writes what Python's json.dumps(ensure_ascii=False) writes.
+// What is not known is an error that names the template's line. A template cannot loop for ever: its work, its output
+// and its nesting are bounded. `tojson` writes what Python's json.dumps(ensure_ascii=False) writes.
 //
 //   throws   hlwq::format_error: template NAME, line, what; template_error for raise_exception
 #pragma once
@@ -16,6 +16,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -30,6 +31,8 @@ class template_error : public hlwq::error {
 
 class chat_template {
   public:
+    static constexpr std::size_t most_work = 64'000'000;
+
     /// Parses a template; `name` stands for it in messages.
     explicit chat_template(std::string_view source, std::string name = "chat template");
     chat_template(chat_template&&) noexcept;
@@ -37,8 +40,9 @@ class chat_template {
     ~chat_template();
 
     /// The text for these variables: an object with messages, tools, add_generation_prompt and whatever else the
-    /// template reads.
-    std::string render(const nlohmann::ordered_json& variables) const;
+    /// template reads. `work` bounds what the template may do, about one for a nanosecond; all of the default takes a
+    /// second and half a gigabyte.
+    std::string render(const nlohmann::ordered_json& variables, std::size_t work = most_work) const;
 
   private:
     struct body;

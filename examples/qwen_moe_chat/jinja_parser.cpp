@@ -6,12 +6,14 @@
 #include <charconv>
 #include <cstdint>
 #include <initializer_list>
+#include <utility>
 
 namespace qwen::jinja {
 
 namespace {
 
 constexpr int deepest = 200;
+constexpr int tallest = 500;  // of a tree: left-hand sides need no recursion to be read, but to be evaluated
 
 class parser {
   public:
@@ -65,6 +67,7 @@ class parser {
         if (word == "for") return parse_for();
         if (word == "macro") return parse_macro();
         if (word == "break" || word == "continue") {
+            if (loops_ == 0) fail("'" + word + "' outside of a loop");
             finish();
             return make(word == "break" ? statement::type::stop : statement::type::next);
         }
@@ -94,13 +97,16 @@ class parser {
         }
         if (s->kind == statement::type::set_member || s->names.size() != 1) fail("expected '=' in set");
         finish();
+        const int loops = std::exchange(loops_, 0);
         s->body = body({"endset"});
+        loops_ = loops;
         name();
         finish();
         return s;
     }
 
     std::unique_ptr<statement> parse_if() {
+        const depth_guard guard(*this);
         auto s = make(statement::type::branch);
         s->condition = parse_expression();
         finish();
@@ -128,7 +134,9 @@ class parser {
         if (accept_name("if")) s->filter = parse_expression();
         if (accept_name("recursive")) fail("recursive loops are not supported");
         finish();
+        ++loops_;
         s->body = body({"else", "endfor"});
+        --loops_;
         if (name() == "else") {
             finish();
             s->otherwise = body({"endfor"});
@@ -151,7 +159,9 @@ class parser {
             }
         }
         finish();
+        const int loops = std::exchange(loops_, 0);
         s->body = body({"endmacro"});
+        loops_ = loops;
         name();
         accept_kind(token::type::name);
         finish();
@@ -171,9 +181,9 @@ class parser {
         auto left = parse_or();
         while (accept_name("if")) {
             auto e = make(kind::conditional);
-            e->parts.push_back(parse_or());
-            e->parts.push_back(std::move(left));
-            e->parts.push_back(accept_name("else") ? parse_expression() : nullptr);
+            adopt(*e, parse_or());
+            adopt(*e, std::move(left));
+            adopt(*e, accept_name("else") ? parse_expression() : nullptr);
             left = std::move(e);
         }
         return left;
@@ -193,7 +203,7 @@ class parser {
         if (!accept_name("not")) return parse_comparison();
         auto e = make(kind::unary);
         e->text = "not";
-        e->parts.push_back(parse_not());
+        adopt(*e, parse_not());
         return e;
     }
     expression_ptr parse_comparison() {
@@ -245,7 +255,7 @@ class parser {
         if (peek().kind == token::type::symbol && (peek().text == "-" || peek().text == "+")) {
             auto e = make(kind::unary);
             e->text = next().text;
-            e->parts.push_back(parse_unary());
+            adopt(*e, parse_unary());
             return e;
         }
         return parse_postfix(parse_primary());
@@ -271,8 +281,8 @@ class parser {
             auto e = parse_expression();
             if (peek().text == ",") {
                 auto list = make(kind::list);
-                list->parts.push_back(std::move(e));
-                while (accept(",") && peek().text != ")") list->parts.push_back(parse_expression());
+                adopt(*list, std::move(e));
+                while (accept(",") && peek().text != ")") adopt(*list, parse_expression());
                 e = std::move(list);
             }
             expect(")");
@@ -281,7 +291,7 @@ class parser {
         if (t.text == "[") {
             auto e = make(kind::list);
             while (!accept("]")) {
-                e->parts.push_back(parse_expression());
+                adopt(*e, parse_expression());
                 if (!accept(",")) {
                     expect("]");
                     break;
@@ -292,9 +302,9 @@ class parser {
         if (t.text == "{") {
             auto e = make(kind::mapping);
             while (!accept("}")) {
-                e->parts.push_back(parse_expression());
+                adopt(*e, parse_expression());
                 expect(":");
-                e->parts.push_back(parse_expression());
+                adopt(*e, parse_expression());
                 if (!accept(",")) {
                     expect("}");
                     break;
@@ -306,41 +316,41 @@ class parser {
     }
 
     expression_ptr parse_postfix(expression_ptr left) {
-        for (int links = 0;; ++links) {
-            if (links > 10 * deepest) fail("an expression of more than 2,000 links");
+        const depth_guard guard(*this);
+        for (;;) {
             if (accept(".")) {
                 auto e = make(kind::attribute);
                 if (peek().kind == token::type::number) {
                     e->kind = kind::index;
-                    e->parts.push_back(std::move(left));
-                    e->parts.push_back(literal(number(next())));
+                    adopt(*e, std::move(left));
+                    adopt(*e, literal(number(next())));
                 } else {
                     e->text = name();
-                    e->parts.push_back(std::move(left));
+                    adopt(*e, std::move(left));
                 }
                 left = std::move(e);
             } else if (accept("[")) {
                 left = parse_subscript(std::move(left));
             } else if (accept("(")) {
                 auto e = make(kind::call);
-                e->parts.push_back(std::move(left));
+                adopt(*e, std::move(left));
                 parse_arguments(*e);
                 left = std::move(e);
             } else if (accept("|")) {
                 auto e = make(kind::filter);
                 e->text = name();
-                e->parts.push_back(std::move(left));
+                adopt(*e, std::move(left));
                 if (accept("(")) parse_arguments(*e);
                 left = std::move(e);
             } else if (accept_name("is")) {
                 auto e = make(kind::test);
                 e->negated = accept_name("not");
                 e->text = name();
-                e->parts.push_back(std::move(left));
+                adopt(*e, std::move(left));
                 if (accept("(")) {
                     parse_arguments(*e);
                 } else if (starts_operand()) {
-                    e->parts.push_back(parse_postfix(parse_primary()));
+                    adopt(*e, parse_postfix(parse_primary()));
                 }
                 left = std::move(e);
             } else {
@@ -360,11 +370,11 @@ class parser {
 
     expression_ptr parse_subscript(expression_ptr left) {
         auto e = make(kind::slice);
-        e->parts.push_back(std::move(left));
+        adopt(*e, std::move(left));
         bool is_slice = false;
         while (e->parts.size() < 4) {
             const bool absent = peek().text == ":" || peek().text == "]";
-            e->parts.push_back(absent && peek().kind == token::type::symbol ? nullptr : parse_expression());
+            adopt(*e, absent && peek().kind == token::type::symbol ? nullptr : parse_expression());
             if (!accept(":")) break;
             is_slice = true;
         }
@@ -373,7 +383,7 @@ class parser {
             e->kind = kind::index;
             if (!e->parts[1]) fail("an index is missing");
         } else {
-            while (e->parts.size() < 4) e->parts.push_back(nullptr);
+            while (e->parts.size() < 4) adopt(*e, nullptr);
         }
         return e;
     }
@@ -383,9 +393,11 @@ class parser {
             if (peek().kind == token::type::name && peek(1).kind == token::type::symbol && peek(1).text == "=") {
                 std::string key = name();
                 next();
-                e.named.emplace_back(std::move(key), parse_expression());
+                auto argument = parse_expression();
+                grow(e, argument.get());
+                e.named.emplace_back(std::move(key), std::move(argument));
             } else {
-                e.parts.push_back(parse_expression());
+                adopt(e, parse_expression());
             }
             if (!accept(",")) {
                 expect(")");
@@ -417,6 +429,14 @@ class parser {
         }
         fail("no number: '" + t.text + "'");
     }
+    void grow(expression& e, const expression* part) {
+        if (part != nullptr) e.height = std::max(e.height, part->height + 1);
+        if (e.height > tallest) fail("an expression of more than " + std::to_string(tallest) + " steps");
+    }
+    void adopt(expression& e, expression_ptr part) {
+        grow(e, part.get());
+        e.parts.push_back(std::move(part));
+    }
     std::unique_ptr<expression> make(expression::type what) {
         auto e = std::make_unique<expression>();
         e->kind = what;
@@ -437,8 +457,8 @@ class parser {
     expression_ptr binary(const std::string& op, expression_ptr left, expression_ptr right) {
         auto e = make(kind::binary);
         e->text = op;
-        e->parts.push_back(std::move(left));
-        e->parts.push_back(std::move(right));
+        adopt(*e, std::move(left));
+        adopt(*e, std::move(right));
         return e;
     }
     void begin(const piece& p) {
@@ -487,6 +507,7 @@ class parser {
     const std::vector<token>* tokens_ = nullptr;
     std::size_t token_ = 0;
     int depth_ = 0;
+    int loops_ = 0;  // around the current place
 };
 
 }  // namespace

@@ -33,6 +33,7 @@ struct expression {
     };
     type kind = type::literal;
     int line = 0;
+    int height = 1;  // of the tree below
     std::string text;
     value constant;
     bool negated = false;

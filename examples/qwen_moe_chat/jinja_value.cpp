@@ -9,13 +9,21 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <utility>
 
 namespace qwen::jinja {
 
 namespace {
 
-std::string quoted_json(const std::string& text) {
-    std::string out = "\"";
+void append_code(const char* format, char c, std::string& out) {
+    std::array<char, 8> code{};
+    std::snprintf(code.data(), code.size(), format, static_cast<unsigned>(c));
+    out += code.data();
+}
+
+void quote_json(const std::string& text, std::string& out) {
+    out += '"';
     for (const char c : text) {
         switch (c) {
             case '"': out += "\\\""; break;
@@ -27,22 +35,20 @@ std::string quoted_json(const std::string& text) {
             case '\f': out += "\\f"; break;
             default:
                 if (static_cast<unsigned char>(c) < 0x20) {
-                    std::array<char, 8> code{};
-                    std::snprintf(code.data(), code.size(), "\\u%04x", static_cast<unsigned>(c));
-                    out += code.data();
+                    append_code("\\u%04x", c, out);
                 } else {
                     out += c;
                 }
         }
     }
-    return out + "\"";
+    out += '"';
 }
 
 /// repr() of a string: single quotes unless only those occur inside.
-std::string quoted_python(const std::string& text) {
+void quote_python(const std::string& text, std::string& out) {
     const bool single = text.find('\'') != std::string::npos && text.find('"') == std::string::npos;
     const char quote = single ? '"' : '\'';
-    std::string out(1, quote);
+    out += quote;
     for (const char c : text) {
         if (c == quote || c == '\\') {
             out += '\\';
@@ -54,14 +60,12 @@ std::string quoted_python(const std::string& text) {
         } else if (c == '\t') {
             out += "\\t";
         } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
-            std::array<char, 8> code{};
-            std::snprintf(code.data(), code.size(), "\\x%02x", static_cast<unsigned>(c));
-            out += code.data();
+            append_code("\\x%02x", c, out);
         } else {
             out += c;
         }
     }
-    return out + quote;
+    out += quote;
 }
 
 std::string number_text(const json& v) {
@@ -71,25 +75,76 @@ std::string number_text(const json& v) {
 }
 
 /// str() at the top, repr() inside lists and mappings.
-std::string python_text(const json& v, bool inside) {
+void write_python(const json& v, bool inside, std::string& out) {
     switch (v.type()) {
-        case json::value_t::null: return "None";
-        case json::value_t::boolean: return v.get<bool>() ? "True" : "False";
-        case json::value_t::string: return inside ? quoted_python(v.get<std::string>()) : v.get<std::string>();
-        case json::value_t::array: {
-            std::string out = "[";
-            for (const auto& item : v) out += (out.size() > 1 ? ", " : "") + python_text(item, true);
-            return out + "]";
-        }
-        case json::value_t::object: {
-            std::string out = "{";
-            for (const auto& [key, item] : v.items()) {
-                out += (out.size() > 1 ? ", " : "") + quoted_python(key) + ": " + python_text(item, true);
+        case json::value_t::null: out += "None"; break;
+        case json::value_t::boolean: out += v.get<bool>() ? "True" : "False"; break;
+        case json::value_t::string:
+            if (inside) {
+                quote_python(v.get_ref<const std::string&>(), out);
+            } else {
+                out += v.get_ref<const std::string&>();
             }
-            return out + "}";
+            break;
+        case json::value_t::array:
+        case json::value_t::object: {
+            const char* between = "";
+            out += v.is_array() ? '[' : '{';
+            for (auto at = v.begin(); at != v.end(); ++at) {
+                out += std::exchange(between, ", ");
+                if (v.is_object()) {
+                    quote_python(at.key(), out);
+                    out += ": ";
+                }
+                write_python(*at, true, out);
+            }
+            out += v.is_array() ? ']' : '}';
+            break;
         }
-        default: return number_text(v);
+        default: out += number_text(v);
     }
+}
+
+void write_python(const value& v, bool inside, std::string& out) {
+    if (v.data) return write_python(*v.data, inside, out);
+    if (v.list) {
+        const char* between = "";
+        out += '[';
+        for (const auto& item : *v.list) {
+            out += std::exchange(between, ", ");
+            write_python(item, true, out);
+        }
+        out += ']';
+    } else if (!v.undefined()) {
+        out += v.space ? "<Namespace>" : "<function>";
+    }
+}
+
+int levels_of(const json& v) {
+    int inside = 0;
+    if (!v.is_structured()) return 0;
+    for (const auto& item : v) inside = std::max(inside, levels_of(item));
+    return inside + 1;
+}
+
+bool spend_on(const json& v, std::size_t& left) {
+    if (!spend(v.is_string() ? std::string_view(v.get_ref<const std::string&>()) : std::string_view(), left))
+        return false;
+    if (!v.is_structured()) return true;
+    for (auto at = v.begin(); at != v.end(); ++at) {
+        if (v.is_object() && !spend(std::string_view(at.key()), left)) return false;
+        if (!spend_on(*at, left)) return false;
+    }
+    return true;
+}
+
+/// In Python True == 1, and no string equals a number.
+bool equal_data(const json& a, const json& b) {
+    if (a.is_boolean() != b.is_boolean()) {
+        const auto number = [](const json& v) { return v.is_boolean() ? json(v.get<bool>() ? 1 : 0) : v; };
+        return (a.is_boolean() ? b : a).is_number() && number(a) == number(b);
+    }
+    return a == b;
 }
 
 void write_json(const json& v, int indent, int depth, std::string& out) {
@@ -104,13 +159,16 @@ void write_json(const json& v, int indent, int depth, std::string& out) {
         for (auto at = v.begin(); at != v.end(); ++at) {
             if (!std::exchange(first, false)) out += comma;
             line(depth + 1);
-            if (!list) out += quoted_json(at.key()) + ": ";
+            if (!list) {
+                quote_json(at.key(), out);
+                out += ": ";
+            }
             write_json(*at, indent, depth + 1, out);
         }
         if (!first) line(depth);
         out += list ? ']' : '}';
     } else if (v.is_string()) {
-        out += quoted_json(v.get_ref<const std::string&>());
+        quote_json(v.get_ref<const std::string&>(), out);
     } else if (v.is_null()) {
         out += "null";
     } else if (v.is_boolean()) {
@@ -121,6 +179,21 @@ void write_json(const json& v, int indent, int depth, std::string& out) {
 }
 
 }  // namespace
+
+value::value(json content) : data(std::make_shared<const json>(std::move(content))), levels(levels_of(*data)) {}
+
+bool spend(std::string_view text, std::size_t& left) {
+    const std::size_t cost = 16 + text.size() / 4;
+    if (cost > left) return false;
+    left -= cost;
+    return true;
+}
+
+bool spend(const value& v, std::size_t& left) {
+    if (v.data) return spend_on(*v.data, left);
+    if (!spend(std::string_view(), left)) return false;
+    return !v.list || std::ranges::all_of(*v.list, [&](const value& item) { return spend(item, left); });
+}
 
 bool is_true(const value& v) {
     if (v.list) return !v.list->empty();
@@ -137,24 +210,14 @@ bool is_true(const value& v) {
 
 bool equal(const value& a, const value& b) {
     if (a.undefined() || b.undefined()) return a.undefined() && b.undefined();
-    if (a.data && b.data) {
-        // In Python True == 1, and no string equals a number.
-        const auto number = [](const json& v) { return v.is_boolean() ? json(v.get<bool>() ? 1 : 0) : v; };
-        return number(*a.data) == number(*b.data);
-    }
+    if (a.data && b.data) return equal_data(*a.data, *b.data);
     return a.space == b.space && a.function == b.function && a.list == b.list;
 }
 
 std::string to_text(const value& v) {
-    if (v.data) return python_text(*v.data, false);
-    if (v.list) {
-        std::string out = "[";
-        for (const auto& item : *v.list) {
-            out += (out.size() > 1 ? ", " : "") + (item.data ? python_text(*item.data, true) : to_text(item));
-        }
-        return out + "]";
-    }
-    return v.undefined() ? std::string() : std::string(v.space ? "<Namespace>" : "<function>");
+    std::string out;
+    write_python(v, false, out);
+    return out;
 }
 
 std::string to_json(const json& v, int indent) {
@@ -177,6 +240,13 @@ std::string float_text(double number) {
     return text;
 }
 
+std::size_t find_text(std::string_view whole, std::string_view part, std::size_t begin) {
+    if (begin > whole.size()) return whole.npos;
+    if (part.empty()) return begin;
+    const void* at = memmem(whole.data() + begin, whole.size() - begin, part.data(), part.size());
+    return at == nullptr ? whole.npos : static_cast<std::size_t>(static_cast<const char*>(at) - whole.data());
+}
+
 std::vector<std::string_view> characters(std::string_view text) {
     std::vector<std::string_view> list;
     for (std::size_t i = 0; i < text.size();) {
@@ -193,13 +263,18 @@ std::string_view strip(std::string_view text, bool left, bool right) {
         return (c >= 9 && c <= 13) || (c >= 0x1c && c <= 0x20) || c == 0x85 || c == 0xa0 || c == 0x1680 ||
                (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
     };
-    const auto list = characters(text);
-    std::size_t begin = 0, end = list.size();
-    while (left && begin < end && is_space(list[begin])) ++begin;
-    while (right && end > begin && is_space(list[end - 1])) --end;
-    if (begin == end) return {};
-    return text.substr(static_cast<std::size_t>(list[begin].data() - text.data()),
-                       static_cast<std::size_t>(list[end - 1].data() + list[end - 1].size() - list[begin].data()));
+    while (left && !text.empty()) {
+        const auto length = static_cast<std::size_t>(std::abs(character_length(text)));
+        if (!is_space(text.substr(0, length))) break;
+        text.remove_prefix(length);
+    }
+    while (right && !text.empty()) {
+        std::size_t begin = text.size() - 1;
+        while (begin > 0 && (static_cast<unsigned char>(text[begin]) & 0xc0) == 0x80) --begin;
+        if (!is_space(text.substr(begin))) break;
+        text.remove_suffix(text.size() - begin);
+    }
+    return text;
 }
 
 }  // namespace qwen::jinja

@@ -22,9 +22,10 @@ struct arguments {
     std::vector<std::pair<std::string, value>> named;
 };
 
-/// A namespace(): the one kind of object that templates change.
+/// A namespace(), the one kind of object that templates change, or the variable `loop`, which they do not.
 struct mutable_namespace {
     std::map<std::string, value, std::less<>> members;
+    bool is_loop = false;
 };
 
 /// Data, a namespace, something to call, or nothing at all.
@@ -33,10 +34,10 @@ struct value {
     std::shared_ptr<mutable_namespace> space;
     std::shared_ptr<const std::function<value(const arguments&)>> function;
     std::shared_ptr<const std::vector<value>> list;  // a list that holds more than data
+    int levels = 0;                                  // of lists and mappings, at most
 
     value() = default;  // undefined
-    value(json content) : data(std::make_shared<const json>(std::move(content))) {}
-    explicit value(std::shared_ptr<const json> shared) : data(std::move(shared)) {}
+    value(json content);
 
     bool undefined() const { return !data && !space && !function && !list; }
     bool is_none() const { return data && data->is_null(); }
@@ -46,8 +47,18 @@ struct value {
     bool is_number() const { return data && data->is_number(); }
     const std::string& text() const { return data->get_ref<const std::string&>(); }
     /// A part of this value's data, kept alive by it.
-    value part(const json& inside) const { return value(std::shared_ptr<const json>(data, &inside)); }
+    value part(const json& inside) const {
+        value v;
+        v.data = std::shared_ptr<const json>(data, &inside);
+        v.levels = levels > 0 ? levels - 1 : 0;
+        return v;
+    }
 };
+
+/// Takes from `left` what it costs to walk over a text or a value, about one for a nanosecond; false, early, if that is
+/// more than is left.
+bool spend(std::string_view text, std::size_t& left);
+bool spend(const value& v, std::size_t& left);
 
 /// Python's truth.
 bool is_true(const value& v);
@@ -61,6 +72,8 @@ std::string to_json(const json& v, int indent = -1);
 std::string float_text(double number);
 /// What Python's str.strip() takes off: Unicode white space and U+001C to U+001F.
 std::string_view strip(std::string_view text, bool left, bool right);
+/// Place of `part` in `whole` from `begin` on, or npos; linear in both, which std::string_view::find is not.
+std::size_t find_text(std::string_view whole, std::string_view part, std::size_t begin = 0);
 /// The characters of a UTF-8 text.
 std::vector<std::string_view> characters(std::string_view text);
 

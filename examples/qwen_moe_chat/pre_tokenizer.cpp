@@ -172,20 +172,28 @@ void splitter::split(std::string_view text, const std::function<void(std::string
     if (!match || !context) hlwq::throw_error<hlwq::error>("splitting a text: out of memory");
     if (stack) pcre2_jit_stack_assign(context.get(), nullptr, stack.get());
     const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
+    // Against patterns that try everything: more than enough for one run of white space as long as the text.
+    const std::size_t limit = 100'000 + 16 * text.size();
+    pcre2_set_match_limit(context.get(), static_cast<std::uint32_t>(std::min<std::size_t>(limit, 1'000'000'000)));
+    std::size_t split = 0;  // begins here
     for (std::size_t at = 0; at < text.size();) {
         const int found = pcre2_match(regex, subject, text.size(), at, PCRE2_NO_UTF_CHECK, match.get(), context.get());
-        if (found == PCRE2_ERROR_NOMATCH) return f(text.substr(at));
+        if (found == PCRE2_ERROR_NOMATCH) break;
         if (found < 0) {
             hlwq::throw_error<hlwq::format_error>("splitting a text: the pre-tokenizer pattern gave up at byte " +
                                                   std::to_string(at) + " (PCRE2 error " + std::to_string(found) + ")");
         }
         const PCRE2_SIZE* range = pcre2_get_ovector_pointer(match.get());
         const std::size_t begin = range[0], end = range[1];
-        if (begin > at) f(text.substr(at, begin - at));
+        if (begin > split) f(text.substr(split, begin - split));
         if (end > begin) f(text.substr(begin, end - begin));
-        // An empty match moves on by one character, which joins the next split.
-        at = end > at ? end : at + static_cast<std::size_t>(std::max(1, character_length(text.substr(at))));
+        split = end;
+        // Behind an empty match the search goes on after the next character.
+        at = end > begin || end >= text.size()
+                 ? end
+                 : end + static_cast<std::size_t>(std::max(1, character_length(text.substr(end))));
     }
+    if (split < text.size()) f(text.substr(split));
 }
 
 }  // namespace qwen

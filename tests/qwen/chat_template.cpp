@@ -15,8 +15,11 @@ using json = nlohmann::ordered_json;
 
 const std::filesystem::path data = HLWQ_TEST_DATA;
 
+// A tenth of the work that is allowed, for the sake of instrumented programs.
+constexpr std::size_t work = qwen::chat_template::most_work / 10;
+
 std::string render(const std::string& text, const json& variables = json::object()) {
-    return qwen::chat_template(text, "t").render(variables);
+    return qwen::chat_template(text, "t").render(variables, work);
 }
 
 void refuses(const std::string& text, const std::string& part, const json& variables = json::object()) {
@@ -62,6 +65,15 @@ TEST_CASE("what a template may not do, or is not known, is an error that names t
     refuses("{{ 9223372036854775807 + 1 }}", "beyond 64 bits");
     refuses("{{" + std::string(100'000, '(') + "}}", "nesting deeper");
     refuses("{{ '\\q' }}", "unknown escape");
+    refuses("a\n{% break %}", "t, line 2: 'break' outside of a loop");
+    refuses("{% for a in [1] %}{% macro m() %}{% continue %}{% endmacro %}{% endfor %}",
+            "'continue' outside of a loop");
+    refuses("{% for a in [1] %}{% set loop.index = 2 %}{% endfor %}", "'loop' is no namespace");
+    refuses("{{ -9223372036854775807 - 2 }}", "beyond 64 bits");
+    refuses("{{ (-9223372036854775807 - 1)|abs }}", "beyond 64 bits");
+    refuses("{{ 1e300|int }}", "beyond 64 bits");
+    refuses("a\nb\xff", "t, line 2: expected UTF-8, found something else at byte 3");
+    refuses(std::string(2 << 20, ' '), "expected at most 1 MiB, found 2097152 bytes");
 }
 
 TEST_CASE("a template's own refusal keeps its words") {
@@ -77,8 +89,51 @@ TEST_CASE("no template runs for ever or without bound") {
     refuses(
         "{% set ns = namespace(a='aaaaaaaaaaaaaaaa') %}{% for i in range(99) %}{% set ns.a = ns.a + ns.a %}{% endfor "
         "%}",
-        "64 MiB");
+        "does not come to an end");
     refuses("{{ range(10000000) }}", "range");
+    const std::string doubling = "{% set ns = namespace(a=[1, {'b': 2}]) %}{% for i in range(99) %}{% set ns.a = ";
+    const std::string end = " %}{% endfor %}";
+    refuses(doubling + "[ns.a, ns.a]" + end, "does not come to an end");
+    refuses(doubling + "{'a': ns.a, 'b': ns.a}" + end, "does not come to an end");
+    refuses(doubling + "ns.a + ns.a" + end, "does not come to an end");
+    refuses(doubling + "[namespace(), ns.a, ns.a]|string" + end, "does not come to an end");
+    refuses("{% for i in range(99) %}{{ ('a' * 10000000).split('a')|length }}{% endfor %}", "does not come to an end");
+    refuses("{% for i in range(99) %}{% if 'ab' * 9000000 == 'ab' * 9000000 %}{% endif %}{% endfor %}",
+            "does not come to an end");
+    CHECK(render("{{ '' * 9000000000000000000 }}").empty());
+    CHECK(render("{{ range(9223372036854775800, 9223372036854775807, 5)|length }}") == "2");
+    CHECK(render("{{ 'abc'[::9223372036854775807] }}{{ 'abc'[::-9223372036854775807] }}") == "ac");
+    CHECK(render("{{ ('a' * 300000 + 'b') in ('a' * 600000) }}") == "False");
+}
+
+TEST_CASE("no template nests without bound") {
+    const auto repeated = [](std::size_t count, const std::string& text) {
+        std::string all;
+        for (std::size_t i = 0; i < count; ++i) all += text;
+        return all;
+    };
+    refuses("{{ a" + repeated(10'000, " ~ a") + " }}", "more than 500 steps");
+    refuses("{{ a" + repeated(10'000, "|string") + " }}", "more than 500 steps");
+    refuses("{{ a" + repeated(10'000, " if a") + " }}", "more than 500 steps");
+    refuses("{{ a" + repeated(10'000, " is eq a") + " }}", "nesting deeper than 200");
+    refuses("{{ " + repeated(10'000, "not ") + " a }}", "nesting deeper than 200");
+    refuses("{{ " + repeated(10'000, "-") + " a }}", "nesting deeper than 200");
+    refuses("{% if a %}" + repeated(10'000, "{% elif a %}") + "{% endif %}", "nesting deeper than 200");
+    refuses("{% macro m() %}{{ " + repeated(150, "not ") + "m() }}{% endmacro %}{{ m() }}", "nested too deep");
+    refuses("{% set ns = namespace(a=1) %}{% for i in range(999) %}{% set ns.a = [ns.a] %}{% endfor %}",
+            "nested deeper than 100");
+    refuses("{% set ns = namespace(a=1) %}{% for i in range(999) %}{% set ns.a = [ns, ns.a] %}{% endfor %}",
+            "nested deeper than 100");
+    json deep = json::array();
+    for (int i = 0; i < 200; ++i) deep = json::array({deep});
+    refuses("{{ a }}", "nested deeper than 100", {{"a", deep}});
+    // What holds itself, and long chains, are let go.
+    CHECK(render("{% set ns = namespace() %}{% set ns.a = ns %}{{ ns.a.a.a == ns }}") == "True");
+    CHECK(
+        render("{% set ns = namespace() %}{% for i in range(9999) %}{% set ns.a = namespace(a=ns.a) %}{% endfor %}") ==
+        "");
+    CHECK(render("{% set ns = namespace(a=[]) %}{% for i in range(9999) %}{% for j in [ns.a] %}{% set ns.a = [loop] %}"
+                 "{% endfor %}{% endfor %}") == "");
 }
 
 // The model's own template is not part of this repository: its text, of either version, is given by its path.

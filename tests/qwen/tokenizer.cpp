@@ -99,6 +99,20 @@ TEST_CASE("splits equal the reference's, both patterns") {
     }
 }
 
+TEST_CASE("patterns with empty matches split there, and lose nothing; endless ones give up") {
+    const auto splits = [](const char* pattern, std::string_view text) {
+        std::vector<std::string> list;
+        qwen::splitter(pattern, "test").split(text, [&](std::string_view split) { list.emplace_back(split); });
+        return list;
+    };
+    using list = std::vector<std::string>;
+    CHECK(splits("x*", "a\u00e9xxb") == list{"a", "\u00e9", "xx", "b"});
+    CHECK(splits("(?=c)", "abcd") == list{"ab", "cd"});
+    CHECK(splits("b", "abcbb") == list{"a", "b", "c", "b", "b"});
+    CHECK(splits("q", "abc") == list{"abc"});
+    CHECK_THROWS_AS(splits("(a+)+[bc]", std::string(100, 'a')), hlwq::format_error);
+}
+
 TEST_CASE("a megabyte of one character is a text like any other") {
     const qwen::tokenizer tokenizer(data / "tokenizer_qwen35.json");
     for (const std::string unit : {"a", " ", "\n", "<", "1", "ab", "<|", "  x", "\u0915", "\U0001f600"}) {
