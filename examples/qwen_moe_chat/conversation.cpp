@@ -2,6 +2,7 @@
 
 #include "hlwq/error.hpp"
 #include "hlwq/io/file.hpp"
+#include "hlwq/io/json.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -15,8 +16,11 @@ using json = nlohmann::ordered_json;
 std::optional<json> read_tokenizer_config(const std::filesystem::path& folder) {
     const auto file = folder / "tokenizer_config.json";
     if (!std::filesystem::exists(file)) return std::nullopt;
-    json config = json::parse(hlwq::io::read_text_file(file), nullptr, false);
-    if (!config.is_object()) return std::nullopt;
+    std::string found = "something else";
+    json config = hlwq::io::parse_json<json>(hlwq::io::read_text_file(file), &found);
+    if (!config.is_object()) {
+        hlwq::throw_error<hlwq::format_error>(file.string() + ": expected a JSON object, found " + found);
+    }
     return config;
 }
 
@@ -131,10 +135,10 @@ conversation conversation::from_json(std::string_view text, const std::string& s
     const auto fail = [&](const std::string& problem) {
         hlwq::throw_error<hlwq::format_error>(source + ": expected " + problem);
     };
-    const json parsed = json::parse(text, nullptr, false);
+    std::string found = "another";
+    const json parsed = hlwq::io::parse_json<json>(text, &found);
     if (!parsed.is_object() || !parsed.contains("messages") || !parsed["messages"].is_array()) {
-        fail("a JSON object with a list 'messages', found " +
-             std::string(parsed.is_discarded() ? "no JSON" : "another"));
+        fail("a JSON object with a list 'messages', found " + found);
     }
     conversation result;
     for (const json& message : parsed["messages"]) {

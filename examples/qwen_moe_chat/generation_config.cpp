@@ -2,6 +2,7 @@
 
 #include "hlwq/error.hpp"
 #include "hlwq/io/file.hpp"
+#include "hlwq/io/json.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -73,7 +74,7 @@ std::vector<token_id> read_end_tokens(const json& object) {
 generation_config read_generation_config(const json& object) {
     if (!object.is_object()) {
         hlwq::throw_error<hlwq::format_error>(std::string(file_name) + ": expected a JSON object, found " +
-                                              (object.is_discarded() ? "no JSON" : object.type_name()));
+                                              (object.type_name()));
     }
     constexpr double most = std::numeric_limits<double>::max();
     generation_config config;
@@ -100,7 +101,12 @@ generation_config read_generation_config(const json& object) {
 generation_config read_generation_config(const std::filesystem::path& folder) {
     const auto path = folder / file_name;
     if (!std::filesystem::exists(path)) return read_generation_config(json::object());
-    return read_generation_config(json::parse(hlwq::io::read_text_file(path), nullptr, false));
+    std::string found;
+    const json object = hlwq::io::parse_json(hlwq::io::read_text_file(path), &found);
+    if (object.is_discarded()) {
+        hlwq::throw_error<hlwq::format_error>(path.string() + ": expected a JSON object, found " + found);
+    }
+    return read_generation_config(object);
 }
 
 std::vector<token_id> end_tokens(const model_config& config, const generation_config& generation,

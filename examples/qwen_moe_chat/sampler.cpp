@@ -85,20 +85,20 @@ void sampler::penalise() {
 }
 
 token_id sampler::largest() const {
-    std::size_t best = 0;
-    for (std::size_t id = 1; id < logits_.size(); ++id) {
-        // Whatever is compared with NaN is false: not a number is never the best.
-        if (logits_[id] > logits_[best] || std::isnan(logits_[best])) best = id;
+    float most = impossible;
+    std::size_t best = logits_.size();
+    for (std::size_t id = 0; id < logits_.size(); ++id) {
+        if (!(logits_[id] > most)) continue;  // nor is what is not a number
+        most = logits_[id];
+        best = id;
     }
-    HLWQ_EXPECTS(std::isfinite(logits_[best]), hlwq::value_error, "logits", "finite numbers, the largest at least",
-                 logits_[best]);
+    HLWQ_EXPECTS(std::isfinite(most), hlwq::value_error, "logits", "finite numbers, the largest at least", most);
     return static_cast<token_id>(best);
 }
 
-/// Candidates = the top_k largest, sorted, or all in the order of their ids; and their sum of weights if it is needed.
+/// Candidates = the top_k largest, in order, or all, by id; and their weights.
 void sampler::collect() {
     candidates_.clear();
-    sorted_ = 0;
     const std::size_t k = options_.top_k == 0 ? logits_.size() : std::min(options_.top_k, logits_.size());
     // The candidates are cut back to k now and then; what stays out from then on is most of the vocabulary.
     const std::size_t most = std::min(logits_.size(), std::max<std::size_t>(4 * k, 256));
@@ -116,60 +116,77 @@ void sampler::collect() {
             above = candidates_.back().logit;
             if (!(logits_[id] > above)) continue;
         }
-        candidates_.push_back({logits_[id], static_cast<token_id>(id)});
+        candidates_.push_back({logits_[id], static_cast<token_id>(id), 0.0});
     }
     if (candidates_.size() > k) cut();
-    if (k < logits_.size()) sort_first(k);
+    // nth_element leaves an order of the library's choice, and with it the rounding of sums.
+    if (k < logits_.size()) std::sort(candidates_.begin(), candidates_.end(), before);
+
     HLWQ_EXPECTS(!candidates_.empty(), hlwq::value_error, "logits", "finite numbers", "none");
-    highest_ = std::ranges::min_element(candidates_, before)->logit;
-    HLWQ_EXPECTS(std::isfinite(highest_), hlwq::value_error, "logits", "finite numbers", "infinity");
+    const float highest = std::ranges::min_element(candidates_, before)->logit;
+    HLWQ_EXPECTS(std::isfinite(highest), hlwq::value_error, "logits", "finite numbers", "infinity");
+    for (candidate& c : candidates_) {
+        c.weight = std::exp((static_cast<double>(c.logit) - highest) / options_.temperature);
+    }
 }
 
-/// Brings at least `count` candidates into their final order.
-void sampler::sort_first(std::size_t count) {
-    if (count <= sorted_) return;
-    constexpr std::size_t fewest = 64;  // more at a time each time: a few passes over the candidates at most
-    count = std::min(std::max({count, 4 * sorted_, fewest}), candidates_.size());
-    const auto begin = candidates_.begin() + static_cast<std::ptrdiff_t>(sorted_);
-    const auto end = candidates_.begin() + static_cast<std::ptrdiff_t>(count);
-    if (end != candidates_.end()) std::nth_element(begin, end - 1, candidates_.end(), before);
-    std::sort(begin, end, before);
-    sorted_ = count;
+double sampler::mass() const {
+    double sum = 0.0;
+    for (const candidate& c : candidates_) sum += c.weight;
+    return sum;
 }
 
-double sampler::weight(std::size_t index) const noexcept {
-    const double below = static_cast<double>(candidates_[index].logit) - highest_;
-    return std::exp(below / options_.temperature);
+/// The first candidate, largest first, at which the running sum of the weights is above the target; the last one if
+/// rounding keeps it below. Sorts only those that are about as likely as the one it looks for.
+sampler::candidate sampler::at(double target) {
+    const auto [low, high] = std::ranges::minmax(candidates_, {}, &candidate::logit);
+    // What is 40 temperatures below the best adds nothing to a sum of doubles.
+    const double range = std::min(static_cast<double>(high.logit) - low.logit, 40.0 * options_.temperature);
+    const double best = high.logit, scale = range > 0.0 ? static_cast<double>(groups - 1) / range : 0.0;
+    const auto group_of = [&](const candidate& c) {
+        const double distance = (best - c.logit) * scale;
+        return distance < static_cast<double>(groups - 1) ? static_cast<std::size_t>(distance) : groups - 1;
+    };
+    group_mass_.fill(0.0);
+    for (const candidate& c : candidates_) group_mass_[group_of(c)] += c.weight;
+    std::size_t group = 0, last = 0;
+    double sum = 0.0;
+    for (; group < groups; ++group) {
+        if (group_mass_[group] != 0.0) last = group;
+        if (sum + group_mass_[group] > target) break;
+        sum += group_mass_[group];
+    }
+    if (group == groups) {
+        group = last;
+        sum = target - group_mass_[last];
+    }
+    group_.clear();
+    group_.reserve(candidates_.capacity());
+    for (const candidate& c : candidates_) {
+        if (group_of(c) == group) group_.push_back(c);
+    }
+    std::sort(group_.begin(), group_.end(), before);
+    const candidate* found = &group_.front();
+    for (const candidate& c : group_) {
+        if (c.weight == 0.0) break;
+        found = &c;
+        sum += c.weight;
+        if (sum > target) break;
+    }
+    return *found;
 }
 
 token_id sampler::draw() {
-    // Both cuts keep the beginning of the sorted candidates: `kept` of them, with `mass`.
-    const bool cut_by_sum = options_.top_p<1.0, cut_by_weight = options_.min_p> 0.0;
-    std::size_t kept = candidates_.size();
-    double mass = 0.0;
-    if (cut_by_sum || !cut_by_weight) {
-        for (std::size_t i = 0; i < candidates_.size(); ++i) mass += weight(i);
+    const double threshold = options_.min_p;  // the best has weight 1
+    double sum = mass();
+    if (options_.top_p < 1.0) {
+        // The first at which the sum is above what is just below: at which it reaches it.
+        const candidate last = at(std::nextafter(options_.top_p * sum, -1.0));
+        std::erase_if(candidates_, [&](const candidate& c) { return before(last, c); });
     }
-    if (cut_by_sum || cut_by_weight) {
-        const double enough = cut_by_sum ? options_.top_p * mass : std::numeric_limits<double>::infinity();
-        mass = 0.0;
-        for (kept = 0; kept < candidates_.size(); ++kept) {
-            sort_first(kept + 1);
-            const double w = weight(kept);
-            if (kept != 0 && (w < options_.min_p || mass >= enough)) break;
-            mass += w;
-        }
-    }
-
-    const double u = static_cast<double>(random_() >> 11) * 0x1p-53;
-    double sum = 0.0;
-    std::size_t i = 0;
-    for (; i < kept; ++i) {
-        sort_first(i + 1);
-        sum += weight(i);
-        if (sum > u * mass) break;
-    }
-    return candidates_[std::min(i, kept - 1)].id;  // a sum in another order may end a rounding below the mass
+    if (threshold > 0.0) std::erase_if(candidates_, [&](const candidate& c) { return c.weight < threshold; });
+    sum = mass();
+    return at(static_cast<double>(random_() >> 11) * 0x1p-53 * sum).id;
 }
 
 token_id sampler::sample(std::span<const float> logits) {

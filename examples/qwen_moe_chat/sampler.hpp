@@ -13,7 +13,8 @@
 // token: the upper 53 bits of std::mt19937_64, whose output the standard fixes, times 2^-53. So the same seed and the
 // same logits give the same tokens on every platform whose exp agrees.
 //
-// Nothing is sorted beyond what the draw needs, and nothing is allocated once the first token was drawn.
+// Never more than the tokens about as likely as the one that is drawn are sorted, and nothing is allocated once the
+// first token was drawn.
 //
 //   throws   value_error for settings out of range and logits among which none is finite
 //
@@ -26,6 +27,7 @@
 
 #include "qwen_moe_chat/config.hpp"
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <random>
@@ -66,6 +68,7 @@ class sampler {
     struct candidate {
         float logit;
         token_id id;
+        double weight;
     };
     struct occurrence {
         std::uint32_t in_answer = 0;
@@ -78,8 +81,8 @@ class sampler {
     void penalise();
     token_id largest() const;
     void collect();
-    void sort_first(std::size_t count);
-    double weight(std::size_t index) const noexcept;
+    double mass() const;
+    candidate at(double target);
     token_id draw();
 
     sampling_options options_;
@@ -89,8 +92,9 @@ class sampler {
     std::vector<token_id> seen_ids_;  // those with an occurrence
     std::vector<float> logits_;       // with bias and penalties
     std::vector<candidate> candidates_;
-    std::size_t sorted_ = 0;  // candidates at the front that stand in their final order
-    float highest_ = 0.0f;    // logit of the best candidate
+    static constexpr std::size_t groups = 1024;
+    std::array<double, groups> group_mass_;  // of candidates that are about as likely
+    std::vector<candidate> group_;
 };
 
 }  // namespace qwen

@@ -16,6 +16,17 @@ TEMPLATE = """{%- for m in messages %}
 BYTE = {}  # a byte that is a character -> its id
 
 
+# Options with which an answer does not end before it is ended.
+ENDLESS = ["--ctx", str(1 << 20), "--logit-bias", "509=-inf", "--logit-bias", "511=-inf"]
+
+
+def make_endless(folder):
+    """Gives the model of a folder a context that no test fills."""
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["max_position_embeddings"] = 1 << 20
+    (folder / "config.json").write_text(json.dumps(config))
+
+
 def make_folder(folder):
     """Weights by link, everything else small enough to be changed by a test."""
     folder = Path(folder)

@@ -126,13 +126,13 @@ TEST_CASE("files that are no conversation are refused") {
             CHECK_MESSAGE(std::string(error.what()).find(part) != std::string::npos, error.what());
         }
     };
-    refused("", "talk.json: expected a JSON object with a list 'messages', found no JSON");
+    refused("", "talk.json: expected a JSON object with a list 'messages', found nothing");
     refused("[]", "found another");
     refused(R"({"messages": {}})", "found another");
     refused(R"({"messages": [{"role": "user", "content": "x"}, {"role": "user"}]})", "in message 1 ");
     refused(R"({"messages": [{"role": 3, "content": "x"}]})", "in message 0 ");
     refused(R"({"messages": ["x"]})", "in message 0 ");
-    refused("{\"messages\": [{\"role\": \"user\", \"content\": \"\xff\"}]}", "no JSON");
+    refused("{\"messages\": [{\"role\": \"user\", \"content\": \"\xff\"}]}", "found a syntax error at byte");
 }
 
 TEST_CASE("templates and special tokens of a folder") {
@@ -143,6 +143,8 @@ TEST_CASE("templates and special tokens of a folder") {
         const fs::path& folder;
         ~remover() { fs::remove_all(folder); }
     } const at_end{folder};
+    CHECK_THROWS_AS(qwen::chat_format{folder}, hlwq::format_error);
+    hlwq::io::write_text_atomically(folder / "tokenizer_config.json", "{");
     CHECK_THROWS_AS(qwen::chat_format{folder}, hlwq::format_error);
     hlwq::io::write_text_atomically(folder / "tokenizer_config.json",
                                     R"({"chat_template": "old {{ eos_token }}", "eos_token": {"content": "<e>"}})");

@@ -68,7 +68,6 @@ TEST_CASE("fields that are not there, and no file, are as in transformers") {
 
 TEST_CASE("what is malformed is refused by the name of the field") {
     refused("[]", "generation_config.json: expected a JSON object, found array");
-    refused("{", "generation_config.json: expected a JSON object, found no JSON");
     refused(R"({"do_sample": 1})", "generation_config.json: do_sample: expected true or false, found 1");
     refused(R"({"temperature": "hot"})",
             "generation_config.json: temperature: expected a number from 0, found \"hot\"");
@@ -105,6 +104,6 @@ TEST_CASE("rows without a token, and tokens that stand for sound, are not used")
     config.vocabulary = 520;  // rows beyond the tokenizer's last
     ids expected;
     for (qwen::token_id id = 256; id < 505; ++id) expected.push_back(id);  // 500 is <|audio_pad|>
-    for (const qwen::token_id id : {507, 508, 512, 513, 514, 515, 516, 517, 518, 519}) expected.push_back(id);
+    for (const qwen::token_id id : {507u, 508u, 512u, 513u, 514u, 515u, 516u, 517u, 518u, 519u}) expected.push_back(id);
     CHECK(qwen::unused_tokens(config, small::tokenizer()) == expected);
 }

@@ -14,7 +14,7 @@ import time
 import unittest
 from pathlib import Path
 
-from chat_folder import BYTE, TOOL, make_folder
+from chat_folder import BYTE, ENDLESS, TOOL, make_endless, make_folder
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>]|\r")
 FIGURES = re.compile(r"\[prompt (\d+) tok(?: \((\d+) cached\))?.* \| answer (\d+) tok.*\]")
@@ -151,7 +151,8 @@ class Chat(unittest.TestCase):
         self.assertEqual(self.asked(t), ["say: one\ntwo é three", "a\nbc"])
 
     def test_ctrl_c_stops_the_answer_and_not_the_program(self):
-        t = self.start(n=None)
+        make_endless(self.model)
+        t = self.start(*ENDLESS, n=None)
         after = len(t.seen)
         t.send("Hello\r")
         t.wait_for(r"Hello\n[^\n]", after)
@@ -267,7 +268,7 @@ class Chat(unittest.TestCase):
         self.assertEqual(len(self.saved(t)), 4)
         file.write_bytes(b"\xff")
         self.assertIn("expected UTF-8", t.command(f"/read {file}"))
-        self.assertIn("no JSON", t.command(f"/load {file}"))
+        self.assertIn("found a syntax error at byte 1", t.command(f"/load {file}"))
 
     def test_an_editor_of_the_users(self):
         script = self.scratch / "my editor.sh"
