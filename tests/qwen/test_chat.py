@@ -106,7 +106,7 @@ class Chat(unittest.TestCase):
                                      f"{BYTE['z']}=900", "--repeat-penalty", "2", n="1"), b"z\n")
 
     def test_the_same_seed_gives_the_same_text(self):
-        hot = ["-p", "x", "--temp", "2", "--top-k", "0"]
+        hot = ["-p", "x", "--temp", "2", "--top-k", "0", *ENDLESS[2:]]
         first = self.answer(*hot, "--seed", "5")
         self.assertEqual(self.answer(*hot, "--seed", "5"), first)
         self.assertNotEqual(self.answer(*hot, "--seed", "6"), first)
@@ -135,7 +135,7 @@ class Chat(unittest.TestCase):
         config.write_text(json.dumps({"do_sample": True, "temperature": 4.0, "top_k": 0, "max_new_tokens": 7}))
         self.assertNotEqual(self.answer("-p", "x", "--seed", "1"), greedy)
         self.assertEqual(self.answer("-p", "x", "--temp", "0"), greedy)
-        self.assertIn("answer 7 tok", self.run_tool("-p", "x", n=None).stderr.decode())
+        self.assertIn("answer 7 tok", self.run_tool("-p", "x", "--temp", "0", n=None).stderr.decode())
         config.write_text(json.dumps({"do_sample": False, "temperature": 4.0}))
         self.assertEqual(self.answer("-p", "x", "--seed", "1"), greedy)
         config.write_text(json.dumps({"eos_token_id": [BYTE["q"]]}))
