@@ -110,8 +110,10 @@ void cases(benchmark::internal::Benchmark* b) {
 }
 
 BENCHMARK_CAPTURE(gemv, fast, hlwq::precision::fast)->Apply(cases);
+BENCHMARK_CAPTURE(gemv, precise, hlwq::precision::precise)->Apply(cases);
 BENCHMARK_CAPTURE(gemv, exact, hlwq::precision::exact)->Apply(cases);
 BENCHMARK_CAPTURE(rotate_input, fast, hlwq::precision::fast);
+BENCHMARK_CAPTURE(rotate_input, precise, hlwq::precision::precise);
 BENCHMARK_CAPTURE(rotate_input, exact, hlwq::precision::exact);
 BENCHMARK(empty_region)->UseRealTime();
 

@@ -86,16 +86,6 @@ hlwq::packed_matrix_view packed_rows(const hlwq::packed_matrix_view& w, std::siz
     return part;
 }
 
-void copy_token(const hlwq::rotated_input& from, std::size_t source, hlwq::rotated_input& to, std::size_t target) {
-    const hlwq::rotated_token in = from.token(source);
-    const auto out = to.token(target);
-    std::memcpy(out.values, in.values, from.padded_cols() * sizeof(float));
-    if (from.mode() != hlwq::precision::fast) return;
-    std::memcpy(out.bytes, in.bytes, from.padded_cols());
-    std::memcpy(out.scales, in.scales, from.blocks() * sizeof(float));
-    std::memcpy(out.sums, in.sums, from.blocks() * sizeof(std::int32_t));
-}
-
 }  // namespace
 
 matrix rows_between(const matrix& w, std::size_t begin, std::size_t end) {
@@ -152,7 +142,7 @@ const hlwq::rotated_input& linear_input::rotated(const hlwq::block_format& forma
         hlwq::rotate_input(x_, at->values, how.threads);
     } else {
         const hlwq::rotated_input& all = source_->rotated(format, how);
-        for (std::size_t i = 0; i < x_.rows; ++i) copy_token(all, source_tokens_[i], at->values, i);
+        for (std::size_t i = 0; i < x_.rows; ++i) hlwq::copy_token(all, source_tokens_[i], at->values, i);
     }
     at->current = true;
     return at->values;

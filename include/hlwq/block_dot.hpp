@@ -2,9 +2,12 @@
 //
 //   exact    sum_i centroids[code_i] * values_i             float, every layout, every width, every block size
 //   fast     sum_i w_i * bytes_i                            int32, exactly the same number in every backend
+//   precise  the same, and a second number that counts 254ths of it:
+//            sum_i w_i * low_bytes_i + low_i * bytes_i      int32, exactly the same number in every backend
 //
-// In the fast form centroids are integers from -127 to 127 on a grid: centroid = step * (w + offset), offset 0 or 1/2,
-// `byte_centroids`. The sum of the input bytes, which rotated_input keeps, times the offset completes the product.
+// In the integer forms centroids lie on a grid: centroid ~ step * (w + offset + low / 254), w and low from -127 to 127,
+// offset 0 or 1/2, `byte_centroids`; fast leaves low out. The sum of the input bytes, which rotated_input keeps, times
+// the offset completes the product. What precise leaves out is low_i * low_bytes_i, 1 / 254^2 of it.
 // A backend whose dot product takes unsigned weights stores w + 128 and takes 128 times the same sum off again.
 //
 // Codes come from memory a vector at a time where a reader for the layout exists (`wire_reader`), else through
@@ -14,13 +17,15 @@
 //   reads    a reader loads whole vectors and so touches up to `overread` bytes behind a block, which must be readable;
 //            everything else reads the block's bytes and no other
 //   error    of the grid, relative to N(0,1): at most 0.0036 at 2 to 4 bits, 0.0083 at 5 and 6, 0.012 at 7 and 8, where
-//            it is no longer small against the error of the codebook (0.013 and 0.006) and `exact` is the better choice
+//            it is no longer small against the error of the codebook (0.013 and 0.006) and `fast` is too coarse; with
+//            low bytes at most 0.00003
 #pragma once
 
 #include "hlwq/codebook.hpp"
 #include "hlwq/config.hpp"
 #include "hlwq/layout.hpp"
 #include "hlwq/packing.hpp"
+#include "hlwq/rotated_input.hpp"
 #include "hlwq/simd/backend.hpp"
 
 #include <algorithm>
@@ -30,12 +35,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 namespace hlwq {
 
-/// Centroids as integers: centroid[k] ~ step * (weight[k] + offset).
+/// Centroids as integers: centroid[k] ~ step * (weight[k] + offset + low[k] / 254).
 struct byte_centroids {
     std::int8_t weight[256] = {};
+    std::int8_t low[256] = {};
     float step = 0.0f;
     float offset = 0.0f;
 };
@@ -82,8 +89,10 @@ inline byte_centroids make_byte_centroids(codebook_view centroids) noexcept {
     result.offset = static_cast<float>(grid.offset);
     for (std::size_t k = 0; k < centroids.size(); ++k) {
         const double place = step > 0.0 ? static_cast<double>(centroids[k]) / step : 0.0;
-        const double whole = grid.offset == 0.0 ? std::nearbyint(place) : std::floor(place);
-        result.weight[k] = whole >= -127.0 ? static_cast<std::int8_t>(std::min(whole, 127.0)) : std::int8_t{-127};
+        const double whole = std::clamp(grid.offset == 0.0 ? std::nearbyint(place) : std::floor(place), -127.0, 127.0);
+        const double rest = std::nearbyint((place - whole - grid.offset) * detail::low_steps);
+        result.weight[k] = static_cast<std::int8_t>(whole);
+        result.low[k] = static_cast<std::int8_t>(std::clamp(rest, -127.0, 127.0));
     }
     return result;
 }
@@ -98,10 +107,24 @@ struct byte_table {
     std::uint8_t at[64];
 };
 
+/// The planes of `byte_centroids`, plus the bias of the dot product, repeated until 256 entries are full.
+struct biased_planes {
+    alignas(64) std::uint8_t high[256], low[256];
+
+    biased_planes() = default;
+    biased_planes(const byte_centroids& centroids, int bits, int bias) noexcept {
+        const std::size_t levels = std::size_t{1} << bits;
+        for (std::size_t k = 0; k < 256; ++k) {
+            high[k] = static_cast<std::uint8_t>(centroids.weight[k % levels] + bias);
+            low[k] = static_cast<std::uint8_t>(centroids.low[k % levels] + bias);
+        }
+    }
+};
+
 }  // namespace detail
 
-/// Codes to byte centroids, plus the bias of the dot product: the table of `byte_centroids` in registers. Bits of a
-/// code above the lowest `Bits` are ignored where `any_high_bits` says so, else they must be zero.
+/// Codes to bytes: a table of 2^Bits bytes, repeated until 256 are full, in registers. Bits of a code above the lowest
+/// `Bits` are ignored where `any_high_bits` says so, else they must be zero.
 template <class S, int Bits>
 class byte_codebook {
     static constexpr bool permutes = S::has_byte_permute;
@@ -112,14 +135,10 @@ class byte_codebook {
   public:
     static constexpr bool any_high_bits = permutes;
 
-    HLWQ_INLINE explicit byte_codebook(const byte_centroids& centroids) noexcept {
+    HLWQ_INLINE explicit byte_codebook(const std::uint8_t (&table)[256]) noexcept {
         for (std::size_t k = 0; k < pieces; ++k) {
-            std::uint8_t bytes[64];
-            for (std::size_t i = 0; i < 64; ++i) {
-                const std::size_t code = (k * per_piece + i % per_piece) % levels;
-                bytes[i] = static_cast<std::uint8_t>(centroids.weight[code] + S::weight_bias);
-            }
-            piece_[k] = S::load_u8(bytes);
+            const std::uint8_t* piece = table + k * per_piece;
+            piece_[k] = permutes ? S::load_u8(piece) : S::load_dup16(piece);
         }
     }
 
@@ -232,6 +251,40 @@ void unpack_any(const std::uint8_t* packed, std::uint8_t* codes, std::size_t blo
     unpack_block<Layout>(packed, codes, block);
 }
 
+/// The integer sums of a block, still in lanes.
+template <class S, precision Mode>
+struct block_sums {
+    typename S::i32 high = S::set_i32(0);
+};
+template <class S>
+struct block_sums<S, precision::precise> {
+    typename S::i32 high = S::set_i32(0);
+    typename S::i32 low = S::set_i32(0);
+};
+
+/// The planes that a precision needs, in registers.
+template <class S, int Bits, precision Mode>
+struct plane_codebooks {
+    struct nothing {
+        HLWQ_INLINE explicit nothing(const std::uint8_t (&)[256]) noexcept {}
+    };
+    byte_codebook<S, Bits> high;
+    std::conditional_t<Mode == precision::precise, byte_codebook<S, Bits>, nothing> low;
+
+    HLWQ_INLINE explicit plane_codebooks(const biased_planes& planes) noexcept : high(planes.high), low(planes.low) {}
+
+    HLWQ_INLINE void add(typename S::u8 codes, const std::int8_t* bytes, const std::int8_t* low_bytes,
+                         block_sums<S, Mode>& sums) const noexcept {
+        const auto x = S::load_i8(bytes);
+        const auto weights = high(codes);
+        S::dot4(sums.high, weights, x);
+        if constexpr (Mode == precision::precise) {
+            S::dot4(sums.low, weights, S::load_i8(low_bytes));
+            S::dot4(sums.low, low(codes), x);
+        }
+    }
+};
+
 // ---- plain loops
 
 HLWQ_INLINE float plain_dot(const std::uint8_t* codes, const float* centroids, const float* values,
@@ -250,29 +303,52 @@ HLWQ_INLINE std::int32_t plain_dot(const std::uint8_t* codes, const std::int8_t*
     return sum;
 }
 
+/// The sums of a block out of its lanes, without the bias that the weights carried; `sum` is that of the bytes.
+template <class S>
+HLWQ_INLINE std::int32_t unbiased_sum(typename S::i32 lanes, std::int32_t sum) noexcept {
+    std::int32_t lane[S::lanes];
+    S::store_i32(lane, lanes);
+    std::int32_t total = -S::weight_bias * sum;
+    for (const std::int32_t part : lane) total += part;
+    return total;
+}
+
 // ---- codes in memory, one a byte
+
+/// The sum of weight(i) * values[i .. i + lanes] in two chains, which every exact product shares.
+/// promises: block a multiple of S::lanes
+template <class S, class Weight>
+HLWQ_INLINE typename S::f32 float_dot(Weight weight, const float* values, std::size_t block) noexcept {
+    constexpr std::size_t lanes = S::lanes;
+    auto sum = S::set(0.0f), other = S::set(0.0f);
+    std::size_t i = 0;
+    for (; i + 2 * lanes <= block; i += 2 * lanes) {
+        sum = S::fma(weight(i), S::load(values + i), sum);
+        other = S::fma(weight(i + lanes), S::load(values + i + lanes), other);
+    }
+    if (i < block) sum = S::fma(weight(i), S::load(values + i), sum);
+    return S::add(sum, other);
+}
 
 /// promises: block a multiple of S::lanes
 template <class S, int Bits>
 HLWQ_INLINE typename S::f32 codes_dot(const std::uint8_t* codes, const float* centroids, const float* values,
                                       std::size_t block) noexcept {
-    constexpr std::size_t lanes = S::lanes, levels = std::size_t{1} << Bits;
-    auto sum = S::set(0.0f);
-    for (std::size_t i = 0; i < block; i += lanes) {
-        sum = S::fma(S::template lookup_f32<levels>(centroids, S::widen_u8(codes + i)), S::load(values + i), sum);
-    }
-    return sum;
+    constexpr std::size_t levels = std::size_t{1} << Bits;
+    return float_dot<S>(
+        [&](std::size_t i) noexcept { return S::template lookup_f32<levels>(centroids, S::widen_u8(codes + i)); },
+        values, block);
 }
 
 /// promises: block a multiple of S::bytes
-template <class S, int Bits>
-HLWQ_INLINE typename S::i32 codes_dot(const std::uint8_t* codes, const byte_codebook<S, Bits>& look_up,
-                                      const std::int8_t* bytes, std::size_t block) noexcept {
-    auto sum = S::set_i32(0);
-    for (std::size_t i = 0; i < block; i += S::bytes) {
-        S::dot4(sum, look_up(S::load_u8(codes + i)), S::load_i8(bytes + i));
-    }
-    return sum;
+template <class S, int Bits, precision Mode>
+HLWQ_INLINE block_sums<S, Mode> codes_dot(const std::uint8_t* codes, const plane_codebooks<S, Bits, Mode>& look_up,
+                                          const std::int8_t* bytes, const std::int8_t* low_bytes,
+                                          std::size_t block) noexcept {
+    block_sums<S, Mode> sums;
+    for (std::size_t i = 0; i < block; i += S::bytes)
+        look_up.add(S::load_u8(codes + i), bytes + i, low_bytes + i, sums);
+    return sums;
 }
 
 // ---- straight from the wire layout
@@ -298,17 +374,17 @@ HLWQ_INLINE typename S::f32 wire_dot(const std::uint8_t* packed, const float* ce
 }
 
 /// promises: as above
-template <class S, int Bits>
-HLWQ_INLINE typename S::i32 wire_dot(const std::uint8_t* packed, const byte_codebook<S, Bits>& look_up,
-                                     const std::int8_t* bytes, std::size_t block) noexcept {
+template <class S, int Bits, precision Mode>
+HLWQ_INLINE block_sums<S, Mode> wire_dot(const std::uint8_t* packed, const plane_codebooks<S, Bits, Mode>& look_up,
+                                         const std::int8_t* bytes, const std::int8_t* low_bytes,
+                                         std::size_t block) noexcept {
     using reader = wire_reader<S, Bits>;
     constexpr bool loose = byte_codebook<S, Bits>::any_high_bits;
-    auto sum = S::set_i32(0);
+    block_sums<S, Mode> sums;
     for (std::size_t i = 0; i < block; i += S::bytes, packed += reader::step) {
-        const auto codes = loose ? reader::read_loose(packed) : reader::read(packed);
-        S::dot4(sum, look_up(codes), S::load_i8(bytes + i));
+        look_up.add(loose ? reader::read_loose(packed) : reader::read(packed), bytes + i, low_bytes + i, sums);
     }
-    return sum;
+    return sums;
 }
 
 }  // namespace detail
@@ -327,6 +403,47 @@ float block_dot(const std::uint8_t* packed, const float* centroids, const float*
     return detail::plain_dot(codes, centroids, values, block);
 }
 
+/// The two sums of a precise product: high + low / 254, in steps of the centroids times steps of the input.
+struct precise_sum {
+    std::int32_t high = 0;
+    std::int32_t low = 0;
+    friend constexpr bool operator==(const precise_sum&, const precise_sum&) = default;
+};
+
+namespace detail {
+
+template <class S, class Layout, precision Mode>
+precise_sum integer_block_dot(const std::uint8_t* packed, const byte_centroids& centroids, const std::int8_t* bytes,
+                              const std::int8_t* low_bytes, precise_sum sums, std::size_t block) noexcept {
+    constexpr int bits = Layout::bits;
+    std::uint8_t codes[max_block];
+    if constexpr (has_vectors<S>) {
+        if (block >= S::bytes) {
+            const biased_planes planes(centroids, bits, S::weight_bias);
+            const plane_codebooks<S, bits, Mode> look_up(planes);
+            block_sums<S, Mode> lanes;
+            if constexpr (Layout::id == layout_id::wire) {
+                lanes = wire_dot<S, bits, Mode>(packed, look_up, bytes, low_bytes, block);
+            } else {
+                unpack_block<Layout>(packed, codes, block);
+                lanes = codes_dot<S, bits, Mode>(codes, look_up, bytes, low_bytes, block);
+            }
+            precise_sum found{unbiased_sum<S>(lanes.high, sums.high), 0};
+            if constexpr (Mode == precision::precise) found.low = unbiased_sum<S>(lanes.low, sums.high + sums.low);
+            return found;
+        }
+    }
+    unpack_block<Layout>(packed, codes, block);
+    precise_sum found{plain_dot(codes, centroids.weight, bytes, block), 0};
+    if (Mode == precision::precise) {
+        found.low =
+            plain_dot(codes, centroids.weight, low_bytes, block) + plain_dot(codes, centroids.low, bytes, block);
+    }
+    return found;
+}
+
+}  // namespace detail
+
 /// One packed block times one block of input bytes: sum of weight[code] * bytes, the same in every backend. `sum` is
 /// that of the bytes. In the wire layout, blocks that hold a whole vector of codes are read by `wire_reader`, which may
 /// touch `overread` bytes behind the block.
@@ -334,28 +451,16 @@ float block_dot(const std::uint8_t* packed, const float* centroids, const float*
 template <class S, class Layout>
 std::int32_t block_dot(const std::uint8_t* packed, const byte_centroids& centroids, const std::int8_t* bytes,
                        std::int32_t sum, std::size_t block) noexcept {
-    constexpr int bits = Layout::bits;
-    if constexpr (detail::has_vectors<S>) {
-        if (block >= S::bytes) {
-            const byte_codebook<S, bits> look_up(centroids);
-            typename S::i32 lanes = S::set_i32(0);
-            if constexpr (Layout::id == layout_id::wire) {
-                lanes = detail::wire_dot<S, bits>(packed, look_up, bytes, block);
-            } else {
-                std::uint8_t codes[max_block];
-                unpack_block<Layout>(packed, codes, block);
-                lanes = detail::codes_dot<S, bits>(codes, look_up, bytes, block);
-            }
-            std::int32_t lane[S::lanes];
-            S::store_i32(lane, lanes);
-            std::int32_t total = -S::weight_bias * sum;
-            for (const std::int32_t part : lane) total += part;
-            return total;
-        }
-    }
-    std::uint8_t codes[max_block];
-    unpack_block<Layout>(packed, codes, block);
-    return detail::plain_dot(codes, centroids.weight, bytes, block);
+    return detail::integer_block_dot<S, Layout, precision::fast>(packed, centroids, bytes, bytes, {sum, 0}, block).high;
+}
+
+/// The same with low planes: beside that sum the one of weight[code] * low_bytes + low[code] * bytes. `sums` are those
+/// of bytes and low_bytes.
+/// promises: as above
+template <class S, class Layout>
+precise_sum block_dot(const std::uint8_t* packed, const byte_centroids& centroids, const std::int8_t* bytes,
+                      const std::int8_t* low_bytes, precise_sum sums, std::size_t block) noexcept {
+    return detail::integer_block_dot<S, Layout, precision::precise>(packed, centroids, bytes, low_bytes, sums, block);
 }
 
 }  // namespace HLWQ_CODE_NAMESPACE

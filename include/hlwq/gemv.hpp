@@ -2,19 +2,20 @@
 //
 //   y[row] = sum_b norm[row][b] * dot(centroids[codes[row][b]], x_b)        (formats 8.1; x_b from rotated_input.hpp)
 //
-// The input is rotated once and shared; weights are read once, in order, four rows at a time. The precision is that of
-// the input. Several tokens are several products: each has the result that it would have alone.
+// The input is rotated once and shared; weights are read once, in order, four rows at a time. Of several tokens, up to
+// eight share one reading of the weights, and each has the result that it would have alone, bit for bit.
 //
 //   cost     bits/8 + 2/block bytes a weight from memory. Straight from the wire layout; other layouts, and blocks that
 //            are shorter than a vector of codes (64 with AVX-512), are unpacked first and cost several times as much
-//   error    exact: rounding in float, some 1e-6 of sum |w||x|. fast, rms, as a share of the length of a row times that
-//            of x: 0.6 to 0.75 % at 2 to 5 bits, 1 % at 6 and 7, 1.2 % at 8 (block_dot.hpp says why)
+//   error    rms, as a share of the length of a row times that of x: fast 0.6 to 0.75 % at 2 to 5 bits, 1 % at 6 and 7,
+//            1.2 % at 8 (block_dot.hpp says why); precise 0.005 % at every width; exact: rounding in float
 //   threads  rows are divided; the result does not depend on the number of workers
 //   reads    the bytes of the view and no other: codes may end where a page ends
-//   throws   shape_error if sizes, blocks or signs disagree; unsupported_error for a format that does not exist
+//   throws   shape_error if sizes, blocks or signs disagree or the input lacks what the precision needs;
+//            unsupported_error for a format that does not exist
 //
 // Example
-//   hlwq::rotated_input in(w.cols, hlwq::precision::fast, w.format);
+//   hlwq::rotated_input in(w.cols, hlwq::precision::precise, w.format);
 //   hlwq::rotate_input(x, in);
 //   hlwq::gemv(w, in, y);
 #pragma once
@@ -23,19 +24,17 @@
 #include "hlwq/config.hpp"
 #include "hlwq/error.hpp"
 #include "hlwq/executor.hpp"
-#include "hlwq/float16.hpp"
 #include "hlwq/layout.hpp"
 #include "hlwq/matrix_view.hpp"
 #include "hlwq/packed_matrix.hpp"
 #include "hlwq/rotated_input.hpp"
+#include "hlwq/row_panel.hpp"
 #include "hlwq/simd/backend.hpp"
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <span>
-#include <string>
 
 namespace hlwq::inline HLWQ_CODE_NAMESPACE {
 namespace detail {
@@ -45,99 +44,81 @@ namespace detail {
 inline constexpr std::size_t gemv_rows = 4;
 /// Blocks whose factors are prepared at once.
 inline constexpr std::size_t gemv_blocks = 32;
-/// How far ahead packed bytes are asked for: past what the memory needs to answer, short of what the cache would drop.
-inline constexpr std::size_t gemv_prefetch = 12 * 1024;
+/// Tokens that share one reading of the codes.
+inline constexpr std::size_t gemv_tokens = 8;
 
-/// What the row loops need of a matrix.
-struct gemv_matrix {
-    const std::uint8_t* codes;
-    const std::uint8_t* codes_end;
-    const half* norms;
-    const float* centroids;
-    const byte_centroids* weights;  // precision fast
-    unpack_function unpack;
-    std::size_t blocks, block, block_bytes, row_bytes;
-};
-
-/// Codes and norms of four rows; the last group repeats its last row.
-struct gemv_group {
-    const std::uint8_t* codes[gemv_rows];
-    const half* norms[gemv_rows];
-};
-
-/// y[token][row] for rows [begin, end); product(rows, token, out) computes the rows of a group.
+/// y[row] for rows [begin, end); product(rows, out) computes the rows of a group.
 template <class Product>
-HLWQ_INLINE void each_group(const gemv_matrix& w, std::size_t begin, std::size_t end, const rotated_input& x,
-                            matrix_view<float> y, Product product) noexcept {
+HLWQ_INLINE void each_group(const product_matrix& w, std::size_t begin, std::size_t end, std::span<float> y,
+                            Product product) noexcept {
     for (std::size_t row = begin; row < end; row += gemv_rows) {
-        const std::size_t count = std::min(gemv_rows, end - row);
-        gemv_group rows;
-        for (std::size_t r = 0; r < gemv_rows; ++r) {
-            const std::size_t at = row + std::min(r, count - 1);
-            rows.codes[r] = w.codes + at * w.row_bytes;
-            rows.norms[r] = w.norms + at * w.blocks;
-        }
-        for (std::size_t token = 0; token < y.rows; ++token) {
-            float out[gemv_rows];
-            product(rows, x.token(token), out);
-            std::copy(out, out + count, y.row(token).data() + row);
-        }
+        const row_group<gemv_rows> rows(w, row, end);
+        float out[gemv_rows];
+        product(rows, out);
+        std::copy(out, out + rows.count, y.data() + row);
     }
 }
 
-/// out[i] = norms[i] for i < count, 0 up to the next multiple of 16.
-/// promises: out has room for that
-template <class S>
-HLWQ_INLINE void load_norms(const half* norms, std::size_t count, float* out) noexcept {
-    std::size_t i = 0;
-    for (; i + S::lanes <= count; i += S::lanes) S::store(out + i, S::load_half(norms + i));
-    for (; i < count; ++i) out[i] = static_cast<float>(norms[i]);
-    for (; i % 16 != 0; ++i) out[i] = 0.0f;
+/// The product of a row with a token on its way: sums over blocks, still in lanes.
+template <class S, precision Mode>
+struct row_sums {
+    typename S::f32 high = S::set(0.0f);
+    typename S::f32 low = S::set(0.0f);   // precision precise, in 254ths
+    typename S::f32 rest = S::set(0.0f);  // what the shift of the weights adds
+
+    HLWQ_INLINE void add(const block_sums<S, Mode>& sums, float factor) noexcept {
+        const auto f = S::set(factor);
+        high = S::fma(S::to_f32(sums.high), f, high);
+        if constexpr (Mode == precision::precise) low = S::fma(S::to_f32(sums.low), f, low);
+    }
+    HLWQ_INLINE typename S::f32 total(float step) const noexcept {
+        auto sum = S::add(high, rest);
+        if constexpr (Mode == precision::precise) sum = S::fma(low, S::set(1.0f / low_steps), sum);
+        return S::mul(sum, S::set(step));
+    }
+};
+
+/// out[r] = the sum of the lanes of sums(r).
+template <class S, class Sums>
+HLWQ_INLINE void reduce_rows(Sums sums, float* out) noexcept {
+    static_assert(gemv_rows == 4);
+    S::reduce_add4(sums(0), sums(1), sums(2), sums(3), out);
 }
 
-HLWQ_INLINE const void* ahead(const std::uint8_t* p) noexcept {
-    return reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(p) + gemv_prefetch);
-}
-
-/// out[r] = row r of the group times x, with int8 inputs. dot(packed, bytes) is the product of one block in lanes.
-template <class S, class Dot>
-HLWQ_INLINE void fast_group(const gemv_matrix& w, const gemv_group& rows, const rotated_token& x, Dot dot,
-                            float* out) noexcept {
+/// out[r] = row r of the group times x, with int8 inputs. dot(packed, bytes, low_bytes) gives the block_sums of a
+/// block.
+template <class S, precision Mode, class Dot>
+HLWQ_INLINE void integer_group(const product_matrix& w, const row_group<gemv_rows>& rows, const rotated_token& x,
+                               Dot dot, float* out) noexcept {
     constexpr std::size_t lanes = S::lanes;
-    typename S::f32 sum[gemv_rows], rest[gemv_rows];
-    for (std::size_t r = 0; r < gemv_rows; ++r) sum[r] = rest[r] = S::set(0.0f);
-    // Every weight of a block is off by the same amount: half a step of the grid, less the bias of the dot product.
-    const auto shift = S::set(w.weights->offset - static_cast<float>(S::weight_bias));
+    const weight_shift<S> shift(w.weights, Mode);
+    const std::int8_t* const low_bytes = low_bytes_of<Mode>(x);
+    row_sums<S, Mode> sum[gemv_rows];
     for (std::size_t first = 0; first < w.blocks; first += gemv_blocks) {
         const std::size_t count = std::min(gemv_blocks, w.blocks - first);
         float factor[gemv_rows][gemv_blocks];
         for (std::size_t r = 0; r < gemv_rows; ++r) {
             load_norms<S>(rows.norms[r] + first, count, factor[r]);
             for (std::size_t i = 0; i < count; i += lanes) {
-                const auto product = S::mul(S::load(factor[r] + i), S::load(x.scales + first + i));
-                const auto sums = S::mul(S::to_f32(S::load_i32(x.sums + first + i)), shift);
-                S::store(factor[r] + i, product);
-                rest[r] = S::fma(product, sums, rest[r]);
+                const auto norm = S::load(factor[r] + i);
+                S::store(factor[r] + i, S::mul(norm, S::load(x.scales + first + i)));
+                sum[r].rest = S::fma(norm, shift.template of<Mode>(x, first + i), sum[r].rest);
             }
         }
         for (std::size_t i = 0; i < count; ++i) {
-            const std::size_t at = (first + i) * w.block_bytes;
-            const std::int8_t* bytes = x.bytes + (first + i) * w.block;
+            const std::size_t at = (first + i) * w.block_bytes, column = (first + i) * w.block;
             HLWQ_UNROLL for (std::size_t r = 0; r < gemv_rows; ++r) {
                 S::prefetch(ahead(rows.codes[r] + at));
-                const auto lane = S::to_f32(dot(rows.codes[r] + at, bytes));
-                sum[r] = S::fma(lane, S::set(factor[r][i]), sum[r]);
+                sum[r].add(dot(rows.codes[r] + at, x.bytes + column, low_bytes + column), factor[r][i]);
             }
         }
     }
-    for (std::size_t r = 0; r < gemv_rows; ++r) {
-        out[r] = S::reduce_add(S::add(sum[r], rest[r])) * w.weights->step;
-    }
+    reduce_rows<S>([&](std::size_t r) { return sum[r].total(w.weights.step); }, out);
 }
 
 /// out[r] = row r of the group times x, in float. dot(packed, values) is the product of one block in lanes.
 template <class S, class Dot>
-HLWQ_INLINE void exact_group(const gemv_matrix& w, const gemv_group& rows, const rotated_token& x, Dot dot,
+HLWQ_INLINE void exact_group(const product_matrix& w, const row_group<gemv_rows>& rows, const rotated_token& x, Dot dot,
                              float* out) noexcept {
     typename S::f32 sum[gemv_rows];
     for (std::size_t r = 0; r < gemv_rows; ++r) sum[r] = S::set(0.0f);
@@ -153,115 +134,289 @@ HLWQ_INLINE void exact_group(const gemv_matrix& w, const gemv_group& rows, const
             }
         }
     }
-    for (std::size_t r = 0; r < gemv_rows; ++r) out[r] = S::reduce_add(sum[r]);
+    reduce_rows<S>([&](std::size_t r) { return sum[r]; }, out);
 }
 
 /// Rows [begin, end) of y, begin a multiple of gemv_rows.
-using rows_function = void (*)(const gemv_matrix& w, std::size_t begin, std::size_t end, const rotated_input& x,
+using rows_function = void (*)(const product_matrix& w, std::size_t begin, std::size_t end, const rotated_input& x,
                                matrix_view<float> y) noexcept;
 
-/// Calls `dot` with a block from which `Overread` bytes beyond its end can be read: the block itself, or a copy where
-/// the codes end before.
-template <std::size_t Overread, class Dot>
-HLWQ_INLINE auto with_margin(const gemv_matrix& w, const std::uint8_t* packed, Dot dot) noexcept {
-    if constexpr (Overread != 0) {
-        if (static_cast<std::size_t>(w.codes_end - packed) < w.block_bytes + Overread) {
-            std::uint8_t copy[max_block + Overread] = {};
-            std::memcpy(copy, packed, w.block_bytes);
-            return dot(copy);
-        }
-    }
-    return dot(packed);
-}
+// ---- one token
 
 /// Straight from the wire layout, blocks of 128.
 /// promises: the codes go on for wire_reader::overread bytes behind row end - 1
-template <class S, int Bits>
-void wire_fast_rows_128(const gemv_matrix& w, std::size_t begin, std::size_t end, const rotated_input& x,
-                        matrix_view<float> y) noexcept {
-    const byte_codebook<S, Bits> look_up(*w.weights);
-    const auto dot = [&](const std::uint8_t* packed, const std::int8_t* bytes) noexcept {
-        return wire_dot<S, Bits>(packed, look_up, bytes, 128);
+template <class S, int Bits, precision Mode>
+void wire_rows_128(const product_matrix& w, std::size_t begin, std::size_t end, const rotated_input& x,
+                   matrix_view<float> y) noexcept {
+    const plane_codebooks<S, Bits, Mode> look_up(w.planes);
+    const auto dot = [&](const std::uint8_t* packed, const std::int8_t* bytes, const std::int8_t* low_bytes) noexcept {
+        return wire_dot<S, Bits, Mode>(packed, look_up, bytes, low_bytes, 128);
     };
-    each_group(w, begin, end, x, y, [&](const gemv_group& rows, const rotated_token& token, float* out) noexcept {
-        fast_group<S>(w, rows, token, dot, out);
+    each_group(w, begin, end, y.row(0), [&](const row_group<gemv_rows>& rows, float* out) noexcept {
+        integer_group<S, Mode>(w, rows, x.token(0), dot, out);
     });
 }
 
 /// Straight from the wire layout, blocks of whole vectors of codes.
-template <class S, int Bits>
-void wire_fast_rows(const gemv_matrix& w, std::size_t begin, std::size_t end, const rotated_input& x,
-                    matrix_view<float> y) noexcept {
-    const byte_codebook<S, Bits> look_up(*w.weights);
-    const auto dot = [&](const std::uint8_t* packed, const std::int8_t* bytes) noexcept {
-        return with_margin<wire_reader<S, Bits>::overread>(
-            w, packed, [&](const std::uint8_t* p) noexcept { return wire_dot<S, Bits>(p, look_up, bytes, w.block); });
-    };
-    each_group(w, begin, end, x, y, [&](const gemv_group& rows, const rotated_token& token, float* out) noexcept {
-        fast_group<S>(w, rows, token, dot, out);
-    });
-}
-template <class S, int Bits>
-void wire_exact_rows(const gemv_matrix& w, std::size_t begin, std::size_t end, const rotated_input& x,
-                     matrix_view<float> y) noexcept {
-    const auto dot = [&](const std::uint8_t* packed, const float* values) noexcept {
-        return with_margin<wire_reader<S, Bits>::overread>(w, packed, [&](const std::uint8_t* p) noexcept {
-            return wire_dot<S, Bits>(p, w.centroids, values, w.block);
+template <class S, int Bits, precision Mode>
+void wire_rows(const product_matrix& w, std::size_t begin, std::size_t end, const rotated_input& x,
+               matrix_view<float> y) noexcept {
+    constexpr std::size_t overread = wire_reader<S, Bits>::overread;
+    const rotated_token token = x.token(0);
+    if constexpr (Mode == precision::exact) {
+        const auto dot = [&](const std::uint8_t* packed, const float* values) noexcept {
+            return with_margin<overread>(w, packed, w.block_bytes, [&](const std::uint8_t* p) noexcept {
+                return wire_dot<S, Bits>(p, w.centroids, values, w.block);
+            });
+        };
+        each_group(w, begin, end, y.row(0), [&](const row_group<gemv_rows>& rows, float* out) noexcept {
+            exact_group<S>(w, rows, token, dot, out);
         });
-    };
-    each_group(w, begin, end, x, y, [&](const gemv_group& rows, const rotated_token& token, float* out) noexcept {
-        exact_group<S>(w, rows, token, dot, out);
-    });
+    } else {
+        const plane_codebooks<S, Bits, Mode> look_up(w.planes);
+        const auto dot = [&](const std::uint8_t* packed, const std::int8_t* bytes,
+                             const std::int8_t* low_bytes) noexcept {
+            return with_margin<overread>(w, packed, w.block_bytes, [&](const std::uint8_t* p) noexcept {
+                return wire_dot<S, Bits, Mode>(p, look_up, bytes, low_bytes, w.block);
+            });
+        };
+        each_group(w, begin, end, y.row(0), [&](const row_group<gemv_rows>& rows, float* out) noexcept {
+            integer_group<S, Mode>(w, rows, token, dot, out);
+        });
+    }
 }
 
-/// Any layout, unpacked first. Fast: blocks of whole vectors of codes. Exact: of whole vectors of floats.
-template <class S, int Bits>
-void unpacked_fast_rows(const gemv_matrix& w, std::size_t begin, std::size_t end, const rotated_input& x,
-                        matrix_view<float> y) noexcept {
-    const byte_codebook<S, Bits> look_up(*w.weights);
-    const auto dot = [&](const std::uint8_t* packed, const std::int8_t* bytes) noexcept {
-        std::uint8_t codes[max_block];
-        w.unpack(packed, codes, w.block);
-        return codes_dot<S, Bits>(codes, look_up, bytes, w.block);
-    };
-    each_group(w, begin, end, x, y, [&](const gemv_group& rows, const rotated_token& token, float* out) noexcept {
-        fast_group<S>(w, rows, token, dot, out);
-    });
-}
-template <class S, int Bits>
-void unpacked_exact_rows(const gemv_matrix& w, std::size_t begin, std::size_t end, const rotated_input& x,
-                         matrix_view<float> y) noexcept {
-    const auto dot = [&](const std::uint8_t* packed, const float* values) noexcept {
-        std::uint8_t codes[max_block];
-        w.unpack(packed, codes, w.block);
-        return codes_dot<S, Bits>(codes, w.centroids, values, w.block);
-    };
-    each_group(w, begin, end, x, y, [&](const gemv_group& rows, const rotated_token& token, float* out) noexcept {
-        exact_group<S>(w, rows, token, dot, out);
-    });
+/// Any layout, unpacked first: blocks of whole vectors of codes, exact of whole vectors of floats.
+template <class S, int Bits, precision Mode>
+void unpacked_rows(const product_matrix& w, std::size_t begin, std::size_t end, const rotated_input& x,
+                   matrix_view<float> y) noexcept {
+    const rotated_token token = x.token(0);
+    if constexpr (Mode == precision::exact) {
+        const auto dot = [&](const std::uint8_t* packed, const float* values) noexcept {
+            std::uint8_t codes[max_block];
+            w.unpack(packed, codes, w.block);
+            return codes_dot<S, Bits>(codes, w.centroids, values, w.block);
+        };
+        each_group(w, begin, end, y.row(0), [&](const row_group<gemv_rows>& rows, float* out) noexcept {
+            exact_group<S>(w, rows, token, dot, out);
+        });
+    } else {
+        const plane_codebooks<S, Bits, Mode> look_up(w.planes);
+        const auto dot = [&](const std::uint8_t* packed, const std::int8_t* bytes,
+                             const std::int8_t* low_bytes) noexcept {
+            std::uint8_t codes[max_block];
+            w.unpack(packed, codes, w.block);
+            return codes_dot<S, Bits, Mode>(codes, look_up, bytes, low_bytes, w.block);
+        };
+        each_group(w, begin, end, y.row(0), [&](const row_group<gemv_rows>& rows, float* out) noexcept {
+            integer_group<S, Mode>(w, rows, token, dot, out);
+        });
+    }
 }
 
-/// Plain loops: the scalar backend, and blocks below a vector.
+/// Plain loops, any number of tokens: the scalar backend, and blocks below a vector.
 template <precision Mode>
-void plain_rows(const gemv_matrix& w, std::size_t begin, std::size_t end, const rotated_input& x,
+void plain_rows(const product_matrix& w, std::size_t begin, std::size_t end, const rotated_input& x,
                 matrix_view<float> y) noexcept {
     for (std::size_t row = begin; row < end; ++row) {
-        for (std::size_t token = 0; token < y.rows; ++token) {
-            const rotated_token in = x.token(token);
-            float sum = 0.0f;
+        for (std::size_t first = 0; first < y.rows; first += gemv_tokens) {
+            const std::size_t tokens = std::min(gemv_tokens, y.rows - first);
+            float sum[gemv_tokens] = {};
             for (std::size_t b = 0; b < w.blocks; ++b) {
                 std::uint8_t codes[max_block];
                 w.unpack(w.codes + row * w.row_bytes + b * w.block_bytes, codes, w.block);
                 const auto norm = static_cast<float>(w.norms[row * w.blocks + b]);
-                if constexpr (Mode == precision::fast) {
-                    const std::int32_t dot = plain_dot(codes, w.weights->weight, in.bytes + b * w.block, w.block);
-                    const float rest = w.weights->offset * static_cast<float>(in.sums[b]);
-                    sum += norm * in.scales[b] * (static_cast<float>(dot) + rest);
-                } else {
-                    sum += norm * plain_dot(codes, w.centroids, in.values + b * w.block, w.block);
+                for (std::size_t t = 0; t < tokens; ++t) {
+                    const rotated_token in = x.token(first + t);
+                    if constexpr (Mode == precision::exact) {
+                        sum[t] += norm * plain_dot(codes, w.centroids, in.values + b * w.block, w.block);
+                    } else {
+                        const std::int8_t* bytes = in.bytes + b * w.block;
+                        auto dot = static_cast<float>(plain_dot(codes, w.weights.weight, bytes, w.block));
+                        float bytes_sum = in.sums[b];
+                        if constexpr (Mode == precision::precise) {
+                            const std::int32_t low =
+                                plain_dot(codes, w.weights.weight, in.low_bytes + b * w.block, w.block) +
+                                plain_dot(codes, w.weights.low, bytes, w.block);
+                            dot += static_cast<float>(low) * (1.0f / low_steps);
+                            bytes_sum += in.low_sums[b] * (1.0f / low_steps);
+                        }
+                        sum[t] += norm * (in.scales[b] * dot + w.weights.offset * bytes_sum);
+                    }
                 }
             }
-            y.row(token)[row] = Mode == precision::fast ? sum * w.weights->step : sum;
+            for (std::size_t t = 0; t < tokens; ++t) {
+                y.row(first + t)[row] = Mode == precision::exact ? sum[t] : sum[t] * w.weights.step;
+            }
+        }
+    }
+}
+
+// ---- several tokens
+
+/// A decoded panel: the weights of some rows, `stride` bytes apart, as one plane or two.
+struct panel_view {
+    const std::uint8_t* high;
+    const std::uint8_t* low;
+    std::size_t stride, block, blocks;
+};
+
+/// One token on its way through the panels of some rows.
+template <class S, std::size_t Rows>
+struct token_state {
+    const std::int8_t* bytes;
+    const std::int8_t* low_bytes;
+    float factor[Rows][gemv_blocks];
+    typename S::f32 high[Rows], low[Rows], rest[Rows];
+};
+
+/// Adds the products of a panel with some tokens, in registers: of `token[t].factor` those from `first` on belong to
+/// it, as do bytes and low_bytes. Vectors: of codes in a block where that is known, else 0.
+template <class S, precision Mode, std::size_t Rows, std::size_t Vectors, std::size_t Tokens>
+void add_panel(const panel_view& w, token_state<S, Rows>* token, std::size_t first) noexcept {
+    constexpr bool precise = Mode == precision::precise;
+    typename S::f32 sum[Tokens][Rows], low_sum[Tokens][Rows];
+    HLWQ_UNROLL for (std::size_t t = 0; t < Tokens; ++t) {
+        HLWQ_UNROLL for (std::size_t r = 0; r < Rows; ++r) {
+            sum[t][r] = token[t].high[r];
+            low_sum[t][r] = token[t].low[r];
+        }
+    }
+    std::size_t column = 0;
+    for (std::size_t b = 0; b < w.blocks; ++b) {
+        typename S::i32 dot[Tokens][Rows], low_dot[Tokens][Rows];
+        HLWQ_UNROLL for (std::size_t t = 0; t < Tokens; ++t) {
+            HLWQ_UNROLL for (std::size_t r = 0; r < Rows; ++r) dot[t][r] = low_dot[t][r] = S::set_i32(0);
+        }
+        const std::size_t vectors = Vectors != 0 ? Vectors : w.block / S::bytes;
+        for (std::size_t v = 0; v < vectors; ++v, column += S::bytes) {
+            HLWQ_UNROLL for (std::size_t r = 0; r < Rows; ++r) {
+                const auto weights = S::load_u8(w.high + r * w.stride + column);
+                HLWQ_UNROLL for (std::size_t t = 0; t < Tokens; ++t) {
+                    const auto x = S::load_i8(token[t].bytes + column);
+                    S::dot4(dot[t][r], weights, x);
+                    if constexpr (precise) {
+                        S::dot4(low_dot[t][r], weights, S::load_i8(token[t].low_bytes + column));
+                        S::dot4(low_dot[t][r], S::load_u8(w.low + r * w.stride + column), x);
+                    }
+                }
+            }
+        }
+        HLWQ_UNROLL for (std::size_t t = 0; t < Tokens; ++t) {
+            HLWQ_UNROLL for (std::size_t r = 0; r < Rows; ++r) {
+                const auto f = S::set(token[t].factor[r][first + b]);
+                sum[t][r] = S::fma(S::to_f32(dot[t][r]), f, sum[t][r]);
+                if constexpr (precise) low_sum[t][r] = S::fma(S::to_f32(low_dot[t][r]), f, low_sum[t][r]);
+            }
+        }
+    }
+    HLWQ_UNROLL for (std::size_t t = 0; t < Tokens; ++t) {
+        HLWQ_UNROLL for (std::size_t r = 0; r < Rows; ++r) {
+            token[t].high[r] = sum[t][r];
+            token[t].low[r] = low_sum[t][r];
+        }
+    }
+}
+
+/// out[t][r] = row r of the group times token first_token + t, for up to gemv_tokens tokens: each float operation is
+/// one of `integer_group`, in its order.
+template <class S, precision Mode, std::size_t Vectors, std::size_t Rows>
+HLWQ_INLINE void integer_tokens(const product_matrix& w, const row_group<Rows>& rows, const rotated_input& x,
+                                std::size_t first_token, std::size_t tokens, float (*out)[Rows]) noexcept {
+    constexpr std::size_t lanes = S::lanes;
+    constexpr std::size_t stride = Vectors == 0 ? max_block : panel_columns;
+    constexpr std::size_t planes = Mode == precision::precise ? 2 : 1;
+    alignas(64) std::uint8_t weights[planes][Rows][stride];
+    const weight_shift<S> shift(w.weights, Mode);
+    const std::size_t panel = panel_blocks(w.block);
+    rotated_token input[gemv_tokens];
+    token_state<S, Rows> token[gemv_tokens];
+    for (std::size_t t = 0; t < tokens; ++t) {
+        input[t] = x.token(first_token + t);
+        for (std::size_t r = 0; r < Rows; ++r) token[t].high[r] = token[t].low[r] = token[t].rest[r] = S::set(0.0f);
+    }
+    for (std::size_t first = 0; first < w.blocks; first += gemv_blocks) {
+        const std::size_t count = std::min(gemv_blocks, w.blocks - first);
+        float norm[Rows][gemv_blocks];
+        for (std::size_t r = 0; r < Rows; ++r) load_norms<S>(rows.norms[r] + first, count, norm[r]);
+        for (std::size_t t = 0; t < tokens; ++t) {
+            for (std::size_t i = 0; i < count; i += lanes) {
+                const auto scale = S::load(input[t].scales + first + i);
+                const auto rest = shift.template of<Mode>(input[t], first + i);
+                for (std::size_t r = 0; r < Rows; ++r) {
+                    const auto n = S::load(norm[r] + i);
+                    S::store(token[t].factor[r] + i, S::mul(n, scale));
+                    token[t].rest[r] = S::fma(n, rest, token[t].rest[r]);
+                }
+            }
+        }
+        for (std::size_t done = 0; done < count; done += panel) {
+            const std::size_t blocks = std::min(panel, count - done), at = first + done;
+            w.decode(w, rows.codes, rows.count, at * w.block_bytes, blocks, stride, weights[0][0],
+                     weights[planes - 1][0]);
+            const panel_view view{weights[0][0], weights[planes - 1][0], stride, w.block, blocks};
+            for (std::size_t t = 0; t < tokens; ++t) {
+                token[t].bytes = input[t].bytes + at * w.block;
+                token[t].low_bytes = low_bytes_of<Mode>(input[t]) + at * w.block;
+            }
+            // As many tokens at once as have room in the registers with their sums.
+            constexpr std::size_t step = Mode == precision::fast && S::registers >= 32 ? 2 : 1;
+            std::size_t t = 0;
+            for (; t + step <= tokens; t += step) add_panel<S, Mode, Rows, Vectors, step>(view, token + t, done);
+            for (; t < tokens; ++t) add_panel<S, Mode, Rows, Vectors, 1>(view, token + t, done);
+        }
+    }
+    for (std::size_t t = 0; t < tokens; ++t) {
+        reduce_rows<S>(
+            [&](std::size_t r) {
+                return row_sums<S, Mode>{token[t].high[r], token[t].low[r], token[t].rest[r]}.total(w.weights.step);
+            },
+            out[t]);
+    }
+}
+
+/// The same in float, one row; each operation is one of `exact_group`.
+template <class S>
+HLWQ_INLINE void exact_tokens(const product_matrix& w, const row_group<1>& rows, const rotated_input& x,
+                              std::size_t first_token, std::size_t tokens, float (*out)[1]) noexcept {
+    typename S::f32 sum[gemv_tokens];
+    for (std::size_t t = 0; t < tokens; ++t) sum[t] = S::set(0.0f);
+    alignas(64) float weights[max_block];
+    for (std::size_t b = 0; b < w.blocks; ++b) {
+        w.decode_exact(w, rows.codes[0], b * w.block_bytes, 1, weights);
+        const auto norm = S::set(static_cast<float>(rows.norms[0][b]));
+        for (std::size_t t = 0; t < tokens; ++t) {
+            const float* values = x.token(first_token + t).values + b * w.block;
+            const auto product =
+                float_dot<S>([&](std::size_t i) noexcept { return S::load(weights + i); }, values, w.block);
+            sum[t] = S::fma(product, norm, sum[t]);
+        }
+    }
+    for (std::size_t t = 0; t < tokens; ++t) {
+        float all[gemv_rows];
+        reduce_rows<S>([&](std::size_t) { return sum[t]; }, all);
+        out[t][0] = all[0];
+    }
+}
+
+/// Any layout and block that has a decoder.
+template <class S, precision Mode, std::size_t Vectors>
+void token_rows(const product_matrix& w, std::size_t begin, std::size_t end, const rotated_input& x,
+                matrix_view<float> y) noexcept {
+    constexpr std::size_t group = Mode == precision::exact ? 1 : gemv_rows;
+    for (std::size_t row = begin; row < end; row += group) {
+        const row_group<group> rows(w, row, end);
+        for (std::size_t first = 0; first < y.rows; first += gemv_tokens) {
+            const std::size_t tokens = std::min(gemv_tokens, y.rows - first);
+            float out[gemv_tokens][group];
+            if constexpr (Mode == precision::exact) {
+                exact_tokens<S>(w, rows, x, first, tokens, out);
+            } else {
+                integer_tokens<S, Mode, Vectors, group>(w, rows, x, first, tokens, out);
+            }
+            for (std::size_t t = 0; t < tokens; ++t) {
+                std::copy(out[t], out[t] + rows.count, y.row(first + t).data() + row);
+            }
         }
     }
 }
@@ -274,68 +429,51 @@ struct gemv_plan {
     std::size_t overread = 0;
 };
 
-template <class S, class Layout>
-gemv_plan plan_gemv(precision mode, std::size_t block) noexcept {
+template <class S, class Layout, precision Mode>
+gemv_plan plan_gemv(const product_matrix& w, std::size_t tokens) noexcept {
     constexpr int bits = Layout::bits;
-    const bool fast = mode == precision::fast;
     if constexpr (has_vectors<S>) {
-        if constexpr (Layout::id == layout_id::wire) {
-            if (fast && block == 128) {
-                return {wire_fast_rows<S, bits>, wire_fast_rows_128<S, bits>, wire_reader<S, bits>::overread};
+        if (tokens != 1) {
+            if (Mode == precision::exact && w.decode_exact != nullptr) return {token_rows<S, Mode, 0>};
+            if (Mode != precision::exact && w.decode != nullptr) {
+                if (w.block == 128) return {token_rows<S, Mode, 128 / S::bytes>};
+                return {token_rows<S, Mode, 0>};
             }
-            if (block >= S::bytes) return {fast ? wire_fast_rows<S, bits> : wire_exact_rows<S, bits>};
+            return {plain_rows<Mode>};
         }
-        if (fast && block >= S::bytes) return {unpacked_fast_rows<S, bits>};
-        if (!fast && block >= S::lanes) return {unpacked_exact_rows<S, bits>};
+        if constexpr (Layout::id == layout_id::wire) {
+            if constexpr (Mode != precision::exact) {
+                if (w.block == 128) {
+                    return {wire_rows<S, bits, Mode>, wire_rows_128<S, bits, Mode>, wire_reader<S, bits>::overread};
+                }
+            }
+            if (w.block >= S::bytes) return {wire_rows<S, bits, Mode>};
+        }
+        if (w.block >= (Mode == precision::exact ? S::lanes : S::bytes)) return {unpacked_rows<S, bits, Mode>};
     }
-    return {fast ? plain_rows<precision::fast> : plain_rows<precision::exact>};
+    return {plain_rows<Mode>};
 }
 
-inline void check_gemv(const packed_matrix_view& w, const rotated_input& x) {
-    check(w, "gemv weights");
-    HLWQ_EXPECTS(x.cols() == w.cols, shape_error, "gemv input: columns", w.cols, x.cols());
-    HLWQ_EXPECTS(x.block() == w.format.block, shape_error, "gemv input: block size", w.format.block, x.block());
-    HLWQ_EXPECTS(x.signs() == w.format.signs, shape_error, "gemv input: column signs", "those of the weights",
-                 x.signs().enabled ? "signs of seed " + to_text(x.signs().seed) : std::string("none"));
-}
-
-}  // namespace detail
-
-/// y[token][row] = product of row `row` of w with that token of x. y has a row for each token of x and a column for
-/// each row of w.
-template <simd::backend S = simd::native, executor E = serial_executor>
-void gemv(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, E&& ex = {}) {
-    detail::check_gemv(w, x);
-    HLWQ_EXPECTS(y.cols == w.rows, shape_error, "gemv output: columns", w.rows, y.cols);
-    HLWQ_EXPECTS(y.rows == x.tokens(), shape_error, "gemv output: tokens", x.tokens(), y.rows);
-
-    detail::gemv_matrix m{};
-    detail::gemv_plan plan{};
-    with_format(w.format, [&]<class Layout>() {
-        m.unpack = detail::unpack_any<Layout>;
-        m.block_bytes = Layout::block_bytes(w.format.block);
-        plan = detail::plan_gemv<S, Layout>(x.mode(), w.format.block);
-    });
-    byte_centroids weights;
-    if (x.mode() == precision::fast) weights = make_byte_centroids(w.centroids);
-    m.codes = reinterpret_cast<const std::uint8_t*>(w.codes.data());
-    m.codes_end = m.codes + w.codes.size();
-    m.norms = w.norms.data();
-    m.centroids = w.centroids.data();
-    m.weights = &weights;
-    m.block = w.format.block;
-    m.blocks = w.format.blocks_per_row(w.cols);
-    m.row_bytes = m.blocks * m.block_bytes;
+/// y[token][row] = product of row `row` of w with that token of x; `what` names the product in messages.
+template <class S, class E>
+void product_by_rows(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, precision mode, E&& ex,
+                     const char* what) {
+    gemv_plan plan;
+    const auto choose = [&]<class Layout>(const product_matrix& m) {
+        plan = mode == precision::exact  ? plan_gemv<S, Layout, precision::exact>(m, y.rows)
+               : mode == precision::fast ? plan_gemv<S, Layout, precision::fast>(m, y.rows)
+                                         : plan_gemv<S, Layout, precision::precise>(m, y.rows);
+    };
+    const product_matrix m = make_product_matrix<S>(w, x, y, mode, what, choose);
 
     // From the rows behind `inner_end` a whole vector could reach beyond the codes.
-    constexpr std::size_t group = detail::gemv_rows;
     std::size_t inner_end = 0;
     if (plan.inner != nullptr && m.row_bytes != 0) {
         const std::size_t last = (plan.overread + m.row_bytes - 1) / m.row_bytes;
-        inner_end = w.rows > last ? (w.rows - last) / group * group : 0;
+        inner_end = w.rows > last ? (w.rows - last) / gemv_rows * gemv_rows : 0;
     }
     // A region costs as much as the product of some 16 KiB of codes.
-    const std::size_t grain = group * (16384 / (group * m.row_bytes + 1) + 1);
+    const std::size_t grain = gemv_rows * (16384 / (gemv_rows * m.row_bytes + 1) + 1);
     ex.parallel_for(w.rows, grain, [&](std::size_t begin, std::size_t end, unsigned) noexcept {
         const std::size_t middle = std::clamp(inner_end, begin, end);
         if (begin < middle) plan.inner(m, begin, middle, x, y);
@@ -343,11 +481,26 @@ void gemv(const packed_matrix_view& w, const rotated_input& x, matrix_view<float
     });
 }
 
+}  // namespace detail
+
+/// y[token][row] = product of row `row` of w with that token of x, in a precision that x has. y has a row for each
+/// token of x and a column for each row of w.
+template <simd::backend S = simd::native, executor E = serial_executor>
+void gemv(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, precision mode, E&& ex = {}) {
+    detail::product_by_rows<S>(w, x, y, mode, ex, "gemv");
+}
+
+/// The same in the precision of x.
+template <simd::backend S = simd::native, executor E = serial_executor>
+void gemv(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, E&& ex = {}) {
+    gemv<S>(w, x, y, x.mode(), ex);
+}
+
 /// The same for a single token: y[row], one for each row of w.
 template <simd::backend S = simd::native, executor E = serial_executor>
 void gemv(const packed_matrix_view& w, const rotated_input& x, std::span<float> y, E&& ex = {}) {
     HLWQ_EXPECTS(y.size() == w.rows, shape_error, "gemv output", w.rows, y.size());
-    gemv<S>(w, x, matrix_view<float>(y.data(), 1, y.size()), ex);
+    gemv<S>(w, x, matrix_view<float>(y.data(), 1, y.size()), x.mode(), ex);
 }
 
 }  // namespace hlwq::inline HLWQ_CODE_NAMESPACE

@@ -3,7 +3,7 @@
 //   config, error, float16, matrix_view, executor     ground: types without an instruction set
 //   layout, codebook, lloyd_max, rotation, packing    formats: where bits lie, what codes mean, H
 //   packed_matrix, rotated_input, quantize            objects: weights and inputs
-//   block_dot, gemv                                   products straight from packed codes
+//   block_dot, row_panel, gemv, gemm                  products straight from packed codes
 //
 // Not included, because they bring dependencies or threads: hlwq/io/*.hpp (checkpoints; needs nlohmann_json) and
 // hlwq/thread_pool.hpp.
@@ -25,4 +25,6 @@
 #include "hlwq/rotated_input.hpp"
 #include "hlwq/quantize.hpp"
 #include "hlwq/block_dot.hpp"
+#include "hlwq/row_panel.hpp"
 #include "hlwq/gemv.hpp"
+#include "hlwq/gemm.hpp"

@@ -8,16 +8,21 @@
 // size, that of the orthonormal rotation and that of the centroids, are in `values`, where they cost nothing. What is
 // kept for each token, in natural order and padded to whole blocks with zeros:
 //
-//   values   padded columns floats
-//   bytes    precision fast: values / scale, rounded to the nearest integer, -127..127
-//   scales   precision fast: absmax / 127 of each block
-//   sums     precision fast: the sum of the bytes of each block, for what a kernel adds to all weights alike
+//   values     padded columns floats
+//   bytes      fast and precise: values / scale, rounded to the nearest integer, -127..127
+//   scales     fast and precise: absmax / 127 of each block
+//   sums       fast and precise: scale times the sum of the bytes of each block, for what a kernel adds to all weights
+//   low_bytes  precise: what the bytes leave over, in 254ths of the scale, -127..127
+//   low_sums   precise: scale times the sum of the low bytes of each block
 //
-// The same input serves matrices of any bits and layout that agree with it in columns, block size and signs. A NaN or
-// an infinity makes its whole block NaN.
+//   values ~ scale * (byte + low_byte / 254)
+//
+// The same input serves matrices of any bits and layout that agree with it in columns, block size and signs, and
+// products of its own precision and of those before it: exact, fast, precise. A NaN or an infinity makes its whole
+// block NaN.
 //
 //   cost     about 2 operations a value and stage of the transform; 2 us for 4096 columns with AVX-512
-//   memory   4 bytes a column, fast 5; allocated by the constructor and by `resize`, nowhere else
+//   memory   4 bytes a column, fast 5, precise 6; allocated by the constructor and by `resize`, nowhere else
 //   throws   shape_error if sizes disagree; unsupported_error for a block size that does not exist
 //
 // Example
@@ -37,6 +42,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <memory>
 #include <span>
@@ -44,19 +50,31 @@
 
 namespace hlwq {
 
-/// How a product is computed: with the stored centroids in float, or with int8 inputs and int8 centroids.
-enum class precision : std::uint8_t { exact, fast };
+/// How a product is computed: in float with the stored centroids; with inputs and centroids of one byte; with two bytes
+/// of each. An input serves its own precision and those before it.
+enum class precision : std::uint8_t { exact, fast, precise };
+constexpr const char* to_string(precision mode) noexcept {
+    return mode == precision::exact ? "exact" : mode == precision::fast ? "fast" : "precise";
+}
 
-/// One rotated token: what a kernel reads. Whole blocks; `bytes`, `scales` and `sums` only with precision fast, the
-/// latter two readable, as zeros, up to a multiple of 16.
+/// One rotated token: what a kernel reads. Whole blocks, null where the precision has no use for them; scales and sums
+/// are readable, as zeros, up to a multiple of 16.
 struct rotated_token {
     const float* values = nullptr;
     const std::int8_t* bytes = nullptr;
     const float* scales = nullptr;
-    const std::int32_t* sums = nullptr;
+    const float* sums = nullptr;
+    const std::int8_t* low_bytes = nullptr;
+    const float* low_sums = nullptr;
 };
 
 inline namespace HLWQ_CODE_NAMESPACE {
+namespace detail {
+
+/// Steps of a low byte to one of the byte above it: half a step up or down is what 127 can still tell.
+inline constexpr int low_steps = 254;
+
+}  // namespace detail
 
 /// Storage of rotated tokens. Filled by `rotate_input`.
 class rotated_input {
@@ -69,6 +87,7 @@ class rotated_input {
         HLWQ_EXPECTS(std::has_single_bit(block_) && block_ >= min_block && block_ <= max_block, unsupported_error,
                      "rotated_input: block size", "a power of two from 8 to 4096", block_);
         HLWQ_EXPECTS(cols <= limit, shape_error, "rotated_input: columns", "fewer", cols);
+        blocks_ = cols / block_ + (cols % block_ != 0 ? 1 : 0);
         resize(tokens);
     }
 
@@ -96,13 +115,13 @@ class rotated_input {
     rotation_signs signs() const noexcept { return signs_; }
     precision mode() const noexcept { return mode_; }
     std::size_t tokens() const noexcept { return tokens_; }
-    std::size_t blocks() const noexcept { return cols_ / block_ + (cols_ % block_ != 0 ? 1 : 0); }
+    std::size_t blocks() const noexcept { return blocks_; }
     std::size_t padded_cols() const noexcept { return blocks() * block_; }
 
     /// Token number `index`, below tokens().
     rotated_token token(std::size_t index) const noexcept {
         const planes_of_token p = planes(index);
-        return {p.values, p.bytes, p.scales, p.sums};
+        return {p.values, p.bytes, p.scales, p.sums, p.low_bytes, p.low_sums};
     }
 
     /// The same memory, to be written.
@@ -110,9 +129,18 @@ class rotated_input {
         float* values = nullptr;
         std::int8_t* bytes = nullptr;
         float* scales = nullptr;
-        std::int32_t* sums = nullptr;
+        float* sums = nullptr;
+        std::int8_t* low_bytes = nullptr;
+        float* low_sums = nullptr;
     };
     planes_of_token token(std::size_t index) noexcept { return planes(index); }
+
+    /// Bytes of a token, all of its planes together, which is also how far tokens lie apart.
+    std::size_t token_bytes() const noexcept {
+        const std::size_t fast = bytes_bytes() + 2 * block_words_bytes();
+        const std::size_t low = bytes_bytes() + block_words_bytes();
+        return values_bytes() + (mode_ >= precision::fast ? fast : 0) + (mode_ == precision::precise ? low : 0);
+    }
 
   private:
     static constexpr std::size_t limit = std::numeric_limits<std::size_t>::max() / (4 * max_block);
@@ -122,20 +150,23 @@ class rotated_input {
     std::size_t values_bytes() const noexcept { return line(padded_cols() * sizeof(float)); }
     std::size_t bytes_bytes() const noexcept { return line(padded_cols()); }
     std::size_t block_words_bytes() const noexcept { return line(blocks() * sizeof(float)); }
-    std::size_t token_bytes() const noexcept {
-        return values_bytes() + (mode_ == precision::fast ? bytes_bytes() + 2 * block_words_bytes() : 0);
-    }
     planes_of_token planes(std::size_t index) const noexcept {
         std::byte* at = static_cast<std::byte*>(memory_.get()) + index * token_bytes();
         planes_of_token p;
         p.values = reinterpret_cast<float*>(at);
-        if (mode_ == precision::fast) {
+        if (mode_ >= precision::fast) {
             at += values_bytes();
             p.bytes = reinterpret_cast<std::int8_t*>(at);
             at += bytes_bytes();
             p.scales = reinterpret_cast<float*>(at);
             at += block_words_bytes();
-            p.sums = reinterpret_cast<std::int32_t*>(at);
+            p.sums = reinterpret_cast<float*>(at);
+        }
+        if (mode_ == precision::precise) {
+            at += block_words_bytes();
+            p.low_bytes = reinterpret_cast<std::int8_t*>(at);
+            at += bytes_bytes();
+            p.low_sums = reinterpret_cast<float*>(at);
         }
         return p;
     }
@@ -143,6 +174,7 @@ class rotated_input {
         std::swap(memory_, other.memory_);
         std::swap(cols_, other.cols_);
         std::swap(block_, other.block_);
+        std::swap(blocks_, other.blocks_);
         std::swap(signs_, other.signs_);
         std::swap(mode_, other.mode_);
         std::swap(tokens_, other.tokens_);
@@ -152,6 +184,7 @@ class rotated_input {
     std::unique_ptr<void, detail::aligned_delete> memory_;
     std::size_t cols_ = 0;
     std::size_t block_ = block_format{}.block;
+    std::size_t blocks_ = 0;
     rotation_signs signs_;
     precision mode_ = precision::exact;
     std::size_t tokens_ = 0;
@@ -168,56 +201,80 @@ HLWQ_INLINE void scale_input(std::span<const float> x, float* to, std::size_t co
     for (std::size_t i = x.size(); i < count; ++i) to[i] = 0.0f;
 }
 
-/// int8 form of one block. A block whose values are all below 1e-36, where 127 / absmax is no longer finite, becomes
-/// zeros.
+/// The byte planes of one block; low_bytes and low_sum may be null together. A block whose values are all below 1e-36,
+/// where 127 / absmax is no longer finite, becomes zeros.
 /// promises: block a power of two from 8
 template <class S>
-void quantize_input_block(const float* x, std::size_t block, std::int8_t* bytes, float& scale,
-                          std::int32_t& sum) noexcept {
+void quantize_input_block(const float* x, std::size_t block, const rotated_input::planes_of_token& to) noexcept {
     constexpr float smallest = 1e-36f;
+    const bool low = to.low_bytes != nullptr;
+    std::int32_t sum = 0, low_sum = 0;
+    float most = 0.0f, nothing = 0.0f, inverse = 0.0f;
+    const auto set_scale = [&] {
+        const bool usable = nothing == 0.0f && most >= smallest;
+        inverse = usable ? 127.0f / most : 0.0f;
+        *to.scales = (usable ? most / 127.0f : 0.0f) + nothing;
+        return usable;
+    };
     if (block < S::bytes) {
-        float most = 0.0f, nothing = 0.0f;
         for (std::size_t i = 0; i < block; ++i) {
             most = std::max(most, std::fabs(x[i]));
             nothing += x[i] * 0.0f;  // NaN if any value is not finite
         }
-        const float inverse = most < smallest ? 0.0f : 127.0f / most;
-        scale = (most < smallest ? 0.0f : most / 127.0f) + nothing;
-        sum = 0;
+        const bool usable = set_scale();
         for (std::size_t i = 0; i < block; ++i) {
-            const auto rounded = nothing == 0.0f ? static_cast<int>(std::lrintf(x[i] * inverse)) : 0;
-            bytes[i] = static_cast<std::int8_t>(rounded);
+            const float steps = usable ? x[i] * inverse : 0.0f;
+            const auto rounded = static_cast<int>(std::lrintf(steps));
+            to.bytes[i] = static_cast<std::int8_t>(rounded);
             sum += rounded;
+            if (!low) continue;
+            const auto rest = static_cast<int>(std::lrintf((steps - static_cast<float>(rounded)) * low_steps));
+            to.low_bytes[i] = static_cast<std::int8_t>(rest);
+            low_sum += rest;
         }
-        return;
+    } else {
+        constexpr std::size_t lanes = S::lanes;
+        auto mosts = S::set(0.0f), nothings = S::set(0.0f);
+        for (std::size_t i = 0; i < block; i += lanes) {
+            const auto v = S::load(x + i);
+            mosts = S::max(mosts, S::abs(v));
+            nothings = S::fma(v, S::set(0.0f), nothings);
+        }
+        most = S::reduce_max(mosts);
+        nothing = S::reduce_add(nothings);
+        if (!set_scale()) {
+            std::fill(to.bytes, to.bytes + block, std::int8_t{0});
+            if (low) std::fill(to.low_bytes, to.low_bytes + block, std::int8_t{0});
+        } else {
+            const auto factor = S::set(inverse), fine = S::set(static_cast<float>(low_steps));
+            const auto one = S::set_u8(1);  // a weight of 1 reads the same with and without bias
+            auto sums = S::set_i32(0), low_sums = S::set_i32(0);
+            for (std::size_t i = 0; i < block; i += S::bytes) {
+                typename S::i32 high[4], rest[4];
+                HLWQ_UNROLL for (std::size_t k = 0; k < 4; ++k) {
+                    const auto steps = S::mul(S::load(x + i + k * lanes), factor);
+                    high[k] = S::round_to_i32(steps);
+                    rest[k] = S::round_to_i32(S::mul(S::sub(steps, S::to_f32(high[k])), fine));
+                }
+                const auto narrow = S::narrow_i8(high[0], high[1], high[2], high[3]);
+                S::store_i8(to.bytes + i, narrow);
+                S::dot4(sums, one, narrow);
+                if (!low) continue;
+                const auto narrow_rest = S::narrow_i8(rest[0], rest[1], rest[2], rest[3]);
+                S::store_i8(to.low_bytes + i, narrow_rest);
+                S::dot4(low_sums, one, narrow_rest);
+            }
+            std::int32_t lane[2][lanes];
+            S::store_i32(lane[0], sums);
+            S::store_i32(lane[1], low_sums);
+            for (std::size_t i = 0; i < lanes; ++i) {
+                sum += lane[0][i];
+                low_sum += lane[1][i];
+            }
+        }
     }
-    constexpr std::size_t lanes = S::lanes;
-    auto most = S::set(0.0f), nothing = S::set(0.0f);
-    for (std::size_t i = 0; i < block; i += lanes) {
-        const auto v = S::load(x + i);
-        most = S::max(most, S::abs(v));
-        nothing = S::fma(v, S::set(0.0f), nothing);
-    }
-    const float absmax = S::reduce_max(most), poison = S::reduce_add(nothing);
-    const bool usable = poison == 0.0f && absmax >= smallest;
-    const auto inverse = S::set(usable ? 127.0f / absmax : 0.0f);
-    scale = (usable ? absmax / 127.0f : 0.0f) + poison;
-    if (!usable) {
-        std::fill(bytes, bytes + block, std::int8_t{0});
-        sum = 0;
-        return;
-    }
-    auto sums = S::set_i32(0);
-    for (std::size_t i = 0; i < block; i += S::bytes) {
-        const auto part = [&](std::size_t k) { return S::round_to_i32(S::mul(S::load(x + i + k * lanes), inverse)); };
-        const auto narrow = S::narrow_i8(part(0), part(1), part(2), part(3));
-        S::store_i8(bytes + i, narrow);
-        S::dot4(sums, S::set_u8(1), narrow);  // a weight of 1 reads the same with and without bias
-    }
-    std::int32_t lane[lanes];
-    S::store_i32(lane, sums);
-    sum = 0;
-    for (std::size_t i = 0; i < lanes; ++i) sum += lane[i];
+    *to.sums = *to.scales * static_cast<float>(sum);
+    if (low) *to.low_sums = *to.scales * static_cast<float>(low_sum);
 }
 
 }  // namespace detail
@@ -244,12 +301,14 @@ void rotate_input(matrix_view<const float> x, rotated_input& in, E&& ex = {}) {
             detail::scale_input(row.subspan(first, std::min(run * block, x.cols - first)), values, run * block, first,
                                 in.signs(), scale);
             transform(values, run);
-            if (in.mode() == precision::fast) {
-                for (std::size_t k = 0; k < run; ++k) {
-                    const std::size_t at = k * block;
-                    detail::quantize_input_block<S>(values + at, block, to.bytes + first + at, to.scales[b + k],
-                                                    to.sums[b + k]);
-                }
+            if (in.mode() == precision::exact) continue;
+            const bool low = in.mode() == precision::precise;
+            for (std::size_t k = 0; k < run; ++k) {
+                const std::size_t at = first + k * block;
+                detail::quantize_input_block<S>(
+                    to.values + at, block,
+                    {nullptr, to.bytes + at, to.scales + b + k, to.sums + b + k, low ? to.low_bytes + at : nullptr,
+                     low ? to.low_sums + b + k : nullptr});
             }
         }
     });
@@ -259,6 +318,21 @@ void rotate_input(matrix_view<const float> x, rotated_input& in, E&& ex = {}) {
 template <simd::backend S = simd::native, executor E = serial_executor>
 void rotate_input(std::span<const float> x, rotated_input& in, E&& ex = {}) {
     rotate_input<S>(matrix_view<const float>(x.data(), 1, x.size()), in, ex);
+}
+
+/// Token `target` of `to` becomes token `source` of `from`, without rotating it again. Throws shape_error unless both
+/// agree in columns, block size, signs and precision and have these tokens.
+inline void copy_token(const rotated_input& from, std::size_t source, rotated_input& to, std::size_t target) {
+    HLWQ_EXPECTS(from.cols() == to.cols(), shape_error, "copy_token: columns", to.cols(), from.cols());
+    HLWQ_EXPECTS(from.block() == to.block(), shape_error, "copy_token: block size", to.block(), from.block());
+    HLWQ_EXPECTS(from.signs() == to.signs(), shape_error, "copy_token: column signs", "those of the target", "others");
+    HLWQ_EXPECTS(from.mode() == to.mode(), shape_error, "copy_token: precision", to_string(to.mode()),
+                 to_string(from.mode()));
+    HLWQ_EXPECTS(source < from.tokens(), shape_error, "copy_token: token to copy",
+                 "below " + detail::to_text(from.tokens()), source);
+    HLWQ_EXPECTS(target < to.tokens(), shape_error, "copy_token: place of the copy",
+                 "below " + detail::to_text(to.tokens()), target);
+    std::memcpy(to.token(target).values, from.token(source).values, from.token_bytes());
 }
 
 }  // namespace HLWQ_CODE_NAMESPACE

@@ -94,7 +94,7 @@ TEST_CASE_TEMPLATE("exact: every layout, width and block size", S, HLWQ_TEST_BAC
     });
 }
 
-TEST_CASE_TEMPLATE("fast: integers are those of the definition, every layout, width and block size", S,
+TEST_CASE_TEMPLATE("fast and precise: integers are those of the definition, every layout, width and block size", S,
                    HLWQ_TEST_BACKENDS) {
     reference::random source(2);
     std::size_t compared = 0;
@@ -108,8 +108,9 @@ TEST_CASE_TEMPLATE("fast: integers are those of the definition, every layout, wi
                 CAPTURE(Layout::bits);
                 CAPTURE(block);
                 auto codes = random_codes(block, Layout::bits, source);
-                std::vector<std::int8_t> bytes(block);
+                std::vector<std::int8_t> bytes(block), low_bytes(block);
                 for (auto& b : bytes) b = static_cast<std::int8_t>(static_cast<int>(source.below(255)) - 127);
+                for (auto& b : low_bytes) b = static_cast<std::int8_t>(static_cast<int>(source.below(255)) - 127);
                 if (round == 1) {  // the largest sum there is
                     std::fill(codes.begin(), codes.end(), static_cast<std::uint8_t>((1 << Layout::bits) - 1));
                     std::fill(bytes.begin(), bytes.end(), std::int8_t{127});
@@ -120,12 +121,18 @@ TEST_CASE_TEMPLATE("fast: integers are those of the definition, every layout, wi
                 }
                 std::vector<std::uint8_t> packed(Layout::block_bytes(block) + 64, 0xff);
                 hlwq::pack_block<Layout>(codes.data(), packed.data(), block);
-                std::int32_t expected = 0, sum = 0;
+                if (round != 0) low_bytes = bytes;
+                hlwq::precise_sum expected, sums;
                 for (std::size_t i = 0; i < block; ++i) {
-                    expected += centroids.weight[codes[i]] * bytes[i];
-                    sum += bytes[i];
+                    expected.high += centroids.weight[codes[i]] * bytes[i];
+                    expected.low += centroids.weight[codes[i]] * low_bytes[i] + centroids.low[codes[i]] * bytes[i];
+                    sums.high += bytes[i];
+                    sums.low += low_bytes[i];
                 }
-                REQUIRE(hlwq::block_dot<S, Layout>(packed.data(), centroids, bytes.data(), sum, block) == expected);
+                REQUIRE(hlwq::block_dot<S, Layout>(packed.data(), centroids, bytes.data(), sums.high, block) ==
+                        expected.high);
+                REQUIRE(hlwq::block_dot<S, Layout>(packed.data(), centroids, bytes.data(), low_bytes.data(), sums,
+                                                   block) == expected);
                 ++compared;
             }
         }
@@ -137,21 +144,28 @@ TEST_CASE_TEMPLATE("the table in registers gives every code its byte", S, HLWQ_T
     tally bytes;
     each_width([&]<int Bits>() {
         hlwq::byte_centroids centroids;
-        for (std::size_t k = 0; k < 256; ++k) centroids.weight[k] = static_cast<std::int8_t>(k * 37 % 255 - 127);
-        const hlwq::byte_codebook<S, Bits> look_up(centroids);
+        for (std::size_t k = 0; k < 256; ++k) {
+            centroids.weight[k] = static_cast<std::int8_t>(k * 37 % 255 - 127);
+            centroids.low[k] = static_cast<std::int8_t>(k * 73 % 255 - 127);
+        }
+        const hlwq::detail::biased_planes planes(centroids, Bits, S::weight_bias);
+        const hlwq::byte_codebook<S, Bits> look_up(planes.high), look_up_low(planes.low);
         for (std::size_t first = 0; first < 256; first += S::bytes) {
-            std::uint8_t codes[S::bytes], found[S::bytes], expected[S::bytes];
+            std::uint8_t codes[S::bytes], found[S::bytes], expected[S::bytes], low[S::bytes];
             for (std::size_t i = 0; i < S::bytes; ++i) {
                 const auto any = static_cast<std::uint8_t>(first + i);
                 const auto code = static_cast<std::uint8_t>(any & ((1u << Bits) - 1u));
                 codes[i] = hlwq::byte_codebook<S, Bits>::any_high_bits ? any : code;
                 expected[i] = static_cast<std::uint8_t>(centroids.weight[code] + S::weight_bias);
+                low[i] = static_cast<std::uint8_t>(centroids.low[code] + S::weight_bias);
             }
             S::store_u8(found, look_up(S::load_u8(codes)));
             bytes.same(found, expected, S::bytes, std::to_string(Bits) + " bits");
+            S::store_u8(found, look_up_low(S::load_u8(codes)));
+            bytes.same(found, low, S::bytes, std::to_string(Bits) + " bits, low plane");
         }
     });
-    bytes.finish(8 * 256);
+    bytes.finish(2 * 8 * 256);
 }
 
 TEST_CASE_TEMPLATE("the wire reader finds every code, up to the last readable byte", S, HLWQ_TEST_BACKENDS) {
@@ -185,6 +199,11 @@ TEST_CASE("byte centroids keep order and range, and stay within the documented e
             const auto bytes = hlwq::make_byte_centroids(table);
             for (std::size_t k = 0; k < table.size(); ++k) {
                 REQUIRE(int{bytes.weight[k]} >= -127);
+                REQUIRE(int{bytes.low[k]} >= -127);
+                const double steps = static_cast<double>(bytes.weight[k]) + static_cast<double>(bytes.offset) +
+                                     static_cast<double>(bytes.low[k]) / 254.0;
+                const auto step = static_cast<double>(bytes.step);
+                REQUIRE(std::fabs(step * steps - static_cast<double>(table[k])) <= step * (0.5 / 254.0 + 1e-5));
                 if (k > 0) REQUIRE(bytes.weight[k] >= bytes.weight[k - 1]);
                 if (bytes.offset != 0.0f) REQUIRE(bytes.weight[k] == -1 - bytes.weight[table.size() - 1 - k]);
             }

@@ -74,21 +74,27 @@ void check_bytes(const hlwq::rotated_input& in) {
     for (std::size_t b = 0; b < in.blocks(); ++b) {
         const float* values = token.values + b * in.block();
         const std::int8_t* bytes = token.bytes + b * in.block();
+        const std::int8_t* low_bytes = token.low_bytes + b * in.block();
         float most = 0.0f;
-        std::int32_t sum = 0;
+        std::int32_t sum = 0, low_sum = 0;
         int largest = 0;
         for (std::size_t i = 0; i < in.block(); ++i) {
             most = std::max(most, std::fabs(values[i]));
             sum += bytes[i];
+            low_sum += low_bytes[i];
             largest = std::max(largest, std::abs(int{bytes[i]}));
+            REQUIRE(int{low_bytes[i]} >= -127);
         }
         REQUIRE(token.scales[b] == most / 127.0f);
-        REQUIRE(token.sums[b] == sum);
+        REQUIRE(token.sums[b] == token.scales[b] * static_cast<float>(sum));
+        REQUIRE(token.low_sums[b] == token.scales[b] * static_cast<float>(low_sum));
         REQUIRE(largest == 127);
+        const auto scale = static_cast<double>(token.scales[b]);
         for (std::size_t i = 0; i < in.block(); ++i) {
             // Half a step, and the roundings of scale, inverse and product at up to 127 steps.
-            const double error = static_cast<double>(values[i]) - static_cast<double>(token.scales[b]) * bytes[i];
-            REQUIRE(std::fabs(error) <= static_cast<double>(token.scales[b]) * (0.5 + 127 * 3 * 0x1p-24));
+            const double error = static_cast<double>(values[i]) - scale * bytes[i];
+            REQUIRE(std::fabs(error) <= scale * (0.5 + 127 * 3 * 0x1p-24));
+            REQUIRE(std::fabs(error - scale * low_bytes[i] / 254.0) <= scale * (0.5 / 254.0 + 127 * 4 * 0x1p-24));
         }
     }
 }
@@ -126,15 +132,22 @@ TEST_CASE_TEMPLATE("column signs come first", S, HLWQ_TEST_BACKENDS) {
     }
 }
 
-TEST_CASE_TEMPLATE("the int8 plane: scale, nearest integers, sums", S, HLWQ_TEST_BACKENDS) {
+TEST_CASE_TEMPLATE("the planes of bytes: scale, nearest integers, what they leave over, sums", S, HLWQ_TEST_BACKENDS) {
     for (std::size_t block = hlwq::min_block; block <= hlwq::max_block; block *= 2) {
         CAPTURE(block);
         const std::size_t cols = 3 * block + 7;
         const auto x = reference::gaussians(cols, block);
-        hlwq::rotated_input in(cols, hlwq::precision::fast, format_of(block));
+        hlwq::rotated_input in(cols, hlwq::precision::precise, format_of(block));
         hlwq::rotate_input<S>(std::span<const float>(x), in);
         check_values<S>(x, std::as_const(in).token(0), block);
         check_bytes(in);
+        hlwq::rotated_input fast(cols, hlwq::precision::fast, format_of(block));
+        hlwq::rotate_input<S>(std::span<const float>(x), fast);
+        const auto all = std::as_const(in).token(0), some = std::as_const(fast).token(0);
+        CHECK(some.low_bytes == nullptr);
+        CHECK(std::memcmp(some.bytes, all.bytes, in.padded_cols()) == 0);
+        CHECK(std::memcmp(some.scales, all.scales, in.blocks() * sizeof(float)) == 0);
+        CHECK(std::memcmp(some.sums, all.sums, in.blocks() * sizeof(float)) == 0);
     }
 }
 
@@ -144,16 +157,17 @@ TEST_CASE_TEMPLATE("blocks of zeros, of numbers too small for a scale, and of on
         x[block + 3] = 1e-40f;
         x[2 * block] = static_cast<float>(block);  // becomes a block of ones
         x[3 * block + 1] = std::numeric_limits<float>::max() / 2;
-        hlwq::rotated_input in(x.size(), hlwq::precision::fast, format_of(block));
+        hlwq::rotated_input in(x.size(), hlwq::precision::precise, format_of(block));
         hlwq::rotate_input<S>(std::span<const float>(x), in);
         const auto token = std::as_const(in).token(0);
         for (std::size_t i = 0; i < 2 * block; ++i) REQUIRE(token.bytes[i] == 0);
+        for (std::size_t i = 0; i < 3 * block; ++i) REQUIRE(token.low_bytes[i] == 0);
         CHECK(token.scales[0] == 0.0f);
         CHECK(token.scales[1] == 0.0f);
-        CHECK(token.sums[0] == 0);
-        CHECK(token.sums[1] == 0);
+        CHECK(token.sums[0] == 0.0f);
+        CHECK(token.sums[1] == 0.0f);
         CHECK(token.scales[2] == 1.0f / 127.0f);
-        CHECK(token.sums[2] == static_cast<std::int32_t>(127 * block));
+        CHECK(token.sums[2] == 1.0f / 127.0f * static_cast<float>(127 * block));
         CHECK(std::isfinite(token.scales[3]));
         for (std::size_t i = 3 * block; i < 4 * block; ++i) REQUIRE(std::abs(int{token.bytes[i]}) == 127);
     }
@@ -166,46 +180,60 @@ TEST_CASE_TEMPLATE("a NaN or an infinity makes its block NaN and no other", S, H
         for (const std::size_t block : {std::size_t{8}, std::size_t{32}, std::size_t{128}}) {
             auto x = reference::gaussians(3 * block, 9);
             x[block + block / 2] = value;
-            hlwq::rotated_input in(x.size(), hlwq::precision::fast, format_of(block));
+            hlwq::rotated_input in(x.size(), hlwq::precision::precise, format_of(block));
             hlwq::rotate_input<S>(std::span<const float>(x), in);
             const auto token = std::as_const(in).token(0);
             CHECK(std::isfinite(token.scales[0]));
             CHECK(std::isnan(token.scales[1]));
+            CHECK(std::isnan(token.sums[1]));
+            CHECK(std::isnan(token.low_sums[1]));
             CHECK(std::isfinite(token.scales[2]));
             for (std::size_t i = block; i < 2 * block; ++i) REQUIRE(!std::isfinite(token.values[i]));
         }
     }
 }
 
-TEST_CASE("many tokens are each what they are alone, however the work is divided") {
+TEST_CASE("many tokens are each what they are alone, however the work is divided, and copied they stay so") {
     constexpr std::size_t cols = 1000, stride = 1003, tokens = 21;
     const auto x = reference::gaussians(tokens * stride, 5);
     const hlwq::matrix_view<const float> all(x.data(), tokens, cols, stride);
-    hlwq::rotated_input together(cols, hlwq::precision::fast, format_of(128), tokens);
-    hlwq::rotated_input divided(cols, hlwq::precision::fast, format_of(128), tokens);
-    hlwq::rotated_input alone(cols, hlwq::precision::fast, format_of(128));
+    hlwq::rotated_input together(cols, hlwq::precision::precise, format_of(128), tokens);
+    hlwq::rotated_input divided(cols, hlwq::precision::precise, format_of(128), tokens);
+    hlwq::rotated_input copied(cols, hlwq::precision::precise, format_of(128), tokens);
+    hlwq::rotated_input alone(cols, hlwq::precision::precise, format_of(128));
     hlwq::rotate_input(all, together);
     hlwq::rotate_input(all, divided, backward_executor{3});
+    for (std::size_t t = 0; t < tokens; ++t) hlwq::copy_token(together, t, copied, tokens - 1 - t);
     for (std::size_t t = 0; t < tokens; ++t) {
         hlwq::rotate_input(all.row(t), alone);
         const auto expected = alone.token(0);
-        for (const hlwq::rotated_input* in : {&together, &divided}) {
-            const auto token = in->token(t);
+        for (const auto& token : {together.token(t), divided.token(t), copied.token(tokens - 1 - t)}) {
             CHECK(std::memcmp(token.values, expected.values, alone.padded_cols() * sizeof(float)) == 0);
             CHECK(std::memcmp(token.bytes, expected.bytes, alone.padded_cols()) == 0);
             CHECK(std::memcmp(token.scales, expected.scales, alone.blocks() * sizeof(float)) == 0);
-            CHECK(std::memcmp(token.sums, expected.sums, alone.blocks() * sizeof(std::int32_t)) == 0);
+            CHECK(std::memcmp(token.sums, expected.sums, alone.blocks() * sizeof(float)) == 0);
+            CHECK(std::memcmp(token.low_bytes, expected.low_bytes, alone.padded_cols()) == 0);
+            CHECK(std::memcmp(token.low_sums, expected.low_sums, alone.blocks() * sizeof(float)) == 0);
         }
     }
+    hlwq::rotated_input fast(cols, hlwq::precision::fast, format_of(128), tokens);
+    CHECK_THROWS_WITH_AS(hlwq::copy_token(together, 0, fast, 0), "copy_token: precision: expected fast, found precise",
+                         hlwq::shape_error);
+    CHECK_THROWS_WITH_AS(hlwq::copy_token(together, tokens, divided, 0),
+                         "copy_token: token to copy: expected below 21, found 21", hlwq::shape_error);
+    CHECK_THROWS_AS(hlwq::copy_token(together, 0, divided, tokens), hlwq::shape_error);
+    hlwq::rotated_input narrow(999, hlwq::precision::precise);
+    CHECK_THROWS_AS(hlwq::copy_token(alone, 0, narrow, 0), hlwq::shape_error);
 }
 
 TEST_CASE("scales and sums are zeros up to a multiple of 16, also after use") {
-    hlwq::rotated_input in(5 * 128, hlwq::precision::fast);
+    hlwq::rotated_input in(5 * 128, hlwq::precision::precise);
     const auto x = reference::gaussians(in.cols(), 2);
     hlwq::rotate_input(std::span<const float>(x), in);
     for (std::size_t b = in.blocks(); b < 16; ++b) {
         CHECK(in.token(0).scales[b] == 0.0f);
-        CHECK(in.token(0).sums[b] == 0);
+        CHECK(in.token(0).sums[b] == 0.0f);
+        CHECK(in.token(0).low_sums[b] == 0.0f);
     }
 }
 

@@ -16,16 +16,27 @@
 namespace hlwq::inline HLWQ_CODE_NAMESPACE {
 namespace simd::raw {
 
+inline constexpr int registers = 32;
 inline constexpr int weight_bias = 0;
 inline constexpr bool has_byte_permute = false;
 
 HLWQ_INLINE uint16x4_t load_words(const void* p) noexcept { return vld1_u16(static_cast<const std::uint16_t*>(p)); }
 HLWQ_INLINE uint8x16_t load_dup16(const std::uint8_t* p) noexcept { return vld1q_u8(p); }
+HLWQ_INLINE int8x16_t load_dup4(const std::int8_t* p) noexcept {
+    std::int32_t word;
+    std::memcpy(&word, p, sizeof(word));
+    return vreinterpretq_s8_s32(vdupq_n_s32(word));
+}
 template <std::size_t Stride>
 HLWQ_INLINE uint8x16_t load_blocks(const std::uint8_t* p) noexcept {
     return vld1q_u8(p);
 }
 HLWQ_INLINE float32x4_t load_half(const half* p) noexcept { return vcvt_f32_f16(vreinterpret_f16_u16(load_words(p))); }
+HLWQ_INLINE float32x4_t load_half_part(const half* p, std::size_t count) noexcept {
+    half all[4] = {};
+    for (std::size_t i = 0; i < count; ++i) all[i] = p[i];
+    return load_half(all);
+}
 HLWQ_INLINE float32x4_t load_bfloat16(const bfloat16* p) noexcept {
     return vreinterpretq_f32_u32(vshll_n_u16(load_words(p), 16));
 }
@@ -47,6 +58,10 @@ HLWQ_INLINE float32x4_t swap(float32x4_t a) noexcept {
         return vrev64q_f32(a);
     else
         return vextq_f32(a, a, 2);
+}
+/// The sums of four vectors.
+HLWQ_INLINE void reduce_add4(float32x4_t a, float32x4_t b, float32x4_t c, float32x4_t d, float* out) noexcept {
+    vst1q_f32(out, vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)));
 }
 HLWQ_INLINE float32x4_t fma(float32x4_t a, float32x4_t b, float32x4_t c) noexcept { return vfmaq_f32(c, a, b); }
 HLWQ_INLINE int32x4_t round_to_i32(float32x4_t a) noexcept { return vcvtnq_s32_f32(a); }
@@ -87,6 +102,18 @@ HLWQ_INLINE int8x16_t narrow_i8(int32x4_t a, int32x4_t b, int32x4_t c, int32x4_t
 HLWQ_INLINE uint8x16_t narrow_u8(int32x4_t a, int32x4_t b, int32x4_t c, int32x4_t d) noexcept {
     return vcombine_u8(vqmovun_s16(vcombine_s16(vqmovn_s32(a), vqmovn_s32(b))),
                        vqmovun_s16(vcombine_s16(vqmovn_s32(c), vqmovn_s32(d))));
+}
+
+/// Dword j of vector i and dword i of vector j change places.
+HLWQ_INLINE void transpose(uint8x16_t (&v)[4]) noexcept {
+    const auto words = [](uint8x16_t x) { return vreinterpretq_u32_u8(x); };
+    const auto pairs = [](uint32x4_t x) { return vreinterpretq_u64_u32(x); };
+    const uint64x2_t a = pairs(vzip1q_u32(words(v[0]), words(v[1]))), b = pairs(vzip2q_u32(words(v[0]), words(v[1])));
+    const uint64x2_t c = pairs(vzip1q_u32(words(v[2]), words(v[3]))), d = pairs(vzip2q_u32(words(v[2]), words(v[3])));
+    v[0] = vreinterpretq_u8_u64(vzip1q_u64(a, c));
+    v[1] = vreinterpretq_u8_u64(vzip2q_u64(a, c));
+    v[2] = vreinterpretq_u8_u64(vzip1q_u64(b, d));
+    v[3] = vreinterpretq_u8_u64(vzip2q_u64(b, d));
 }
 
 template <int N>

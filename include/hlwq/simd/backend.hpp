@@ -29,9 +29,10 @@ template <class S>
 concept backend = requires(typename S::f32 f, typename S::i32 i, typename S::i32& acc, typename S::u8 u, typename S::i8 s,
                            float* pf, const float* cpf, std::int32_t* pi, const std::int32_t* cpi, std::uint8_t* pu,
                            const std::uint8_t* cpu, std::int8_t* ps, const std::int8_t* cps, const half* ph,
-                           const bfloat16* pb, typename S::f32& even, typename S::f32& odd) {
+                           const bfloat16* pb, typename S::f32& even, typename S::f32& odd, typename S::u8 (&square)[S::lanes]) {
     requires S::bytes == 16 || S::bytes == 32 || S::bytes == 64;
     requires S::lanes == S::bytes / 4;
+    requires S::registers >= 8;
     requires S::weight_bias == 0 || S::weight_bias == 128;
     { S::has_byte_permute } -> std::convertible_to<bool>;
 
@@ -39,9 +40,10 @@ concept backend = requires(typename S::f32 f, typename S::i32 i, typename S::i32
     { S::load_i32(cpi) } -> std::same_as<typename S::i32>;         S::store_i32(pi, i);
     { S::load_u8(cpu) } -> std::same_as<typename S::u8>;           S::store_u8(pu, u);
     { S::load_i8(cps) } -> std::same_as<typename S::i8>;           S::store_i8(ps, s);
-    { S::load_dup16(cpu) } -> std::same_as<typename S::u8>;
+    { S::load_dup16(cpu) } -> std::same_as<typename S::u8>;        { S::load_dup4(cps) } -> std::same_as<typename S::i8>;
     { S::template load_blocks<10>(cpu) } -> std::same_as<typename S::u8>;
     { S::load_half(ph) } -> std::same_as<typename S::f32>;
+    { S::load_half_part(ph, std::size_t{1}) } -> std::same_as<typename S::f32>;
     { S::load_bfloat16(pb) } -> std::same_as<typename S::f32>;
     S::load_bfloat16_pairs(pb, even, odd);
     { S::widen_u8(cpu) } -> std::same_as<typename S::i32>;
@@ -53,6 +55,7 @@ concept backend = requires(typename S::f32 f, typename S::i32 i, typename S::i32
     { S::min(f, f) } -> std::same_as<typename S::f32>;             { S::max(f, f) } -> std::same_as<typename S::f32>;
     { S::abs(f) } -> std::same_as<typename S::f32>;
     { S::reduce_add(f) } -> std::same_as<float>;                   { S::reduce_max(f) } -> std::same_as<float>;
+    S::reduce_add4(f, f, f, f, pf);
     { S::template swap<1>(f) } -> std::same_as<typename S::f32>;   { S::template swap<2>(f) } -> std::same_as<typename S::f32>;
     { S::add_i32(i, i) } -> std::same_as<typename S::i32>;
     { S::to_f32(i) } -> std::same_as<typename S::f32>;             { S::round_to_i32(f) } -> std::same_as<typename S::i32>;
@@ -68,6 +71,7 @@ concept backend = requires(typename S::f32 f, typename S::i32 i, typename S::i32
     { S::mulhi16(u, u) } -> std::same_as<typename S::u8>;          { S::mullo16(u, u) } -> std::same_as<typename S::u8>;
     { S::shuffle16(u, u) } -> std::same_as<typename S::u8>;        { S::lookup16(u, u) } -> std::same_as<typename S::u8>;
     { S::bit_mask(u, u) } -> std::same_as<typename S::u8>;         { S::negate_where(s, u) } -> std::same_as<typename S::i8>;
+    S::transpose(square);
     S::dot4(acc, u, s);
 } && (!S::has_byte_permute || requires(typename S::u8 u) {
     // permute_bytes(table, i): table[i & 63]; permute_bytes2(low, high, i): the 128 entries low|high at i & 127;

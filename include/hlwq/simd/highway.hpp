@@ -59,6 +59,7 @@ namespace hn = ::hwy::HWY_NAMESPACE;
 struct highway_backend {
     static constexpr std::size_t bytes = HWY_MAX_BYTES;
     static constexpr std::size_t lanes = bytes / 4;
+    static constexpr int registers = raw::registers;
     static constexpr int weight_bias = raw::weight_bias;
     static constexpr bool has_byte_permute = raw::has_byte_permute;
 
@@ -79,11 +80,15 @@ struct highway_backend {
     static HLWQ_INLINE void store_i8(std::int8_t* p, i8 v) noexcept { hn::StoreU(v, di8, p); }
 
     static HLWQ_INLINE u8 load_dup16(const std::uint8_t* p) noexcept { return u8{raw::load_dup16(p)}; }
+    static HLWQ_INLINE i8 load_dup4(const std::int8_t* p) noexcept { return i8{raw::load_dup4(p)}; }
     template <std::size_t Stride>
     static HLWQ_INLINE u8 load_blocks(const std::uint8_t* p) noexcept {
         return u8{raw::load_blocks<Stride>(p)};
     }
     static HLWQ_INLINE f32 load_half(const half* p) noexcept { return f32{raw::load_half(p)}; }
+    static HLWQ_INLINE f32 load_half_part(const half* p, std::size_t count) noexcept {
+        return f32{raw::load_half_part(p, count)};
+    }
     static HLWQ_INLINE f32 load_bfloat16(const bfloat16* p) noexcept { return f32{raw::load_bfloat16(p)}; }
     static HLWQ_INLINE void load_bfloat16_pairs(const bfloat16* p, f32& even, f32& odd) noexcept {
         raw::load_bfloat16_pairs(p, even.raw, odd.raw);
@@ -104,6 +109,9 @@ struct highway_backend {
     static HLWQ_INLINE f32 abs(f32 a) noexcept { return hn::Abs(a); }
     static HLWQ_INLINE float reduce_add(f32 a) noexcept { return hn::GetLane(hn::SumOfLanes(df, a)); }
     static HLWQ_INLINE float reduce_max(f32 a) noexcept { return hn::GetLane(hn::MaxOfLanes(df, a)); }
+    static HLWQ_INLINE void reduce_add4(f32 a, f32 b, f32 c, f32 d, float* out) noexcept {
+        raw::reduce_add4(a.raw, b.raw, c.raw, d.raw, out);
+    }
     template <std::size_t K>
     static HLWQ_INLINE f32 swap(f32 a) noexcept {
         static_assert(std::has_single_bit(K) && K < lanes);
@@ -164,6 +172,12 @@ struct highway_backend {
     static HLWQ_INLINE i8 negate_where(i8 x, u8 mask) noexcept {
         const i8 ones = hn::BitCast(di8, mask);
         return hn::Sub(hn::Xor(x, ones), ones);
+    }
+    static HLWQ_INLINE void transpose(u8 (&v)[lanes]) noexcept {
+        decltype(u8::raw) r[lanes];
+        HLWQ_UNROLL for (std::size_t i = 0; i < lanes; ++i) r[i] = v[i].raw;
+        raw::transpose(r);
+        HLWQ_UNROLL for (std::size_t i = 0; i < lanes; ++i) v[i] = u8{r[i]};
     }
 #if defined(HLWQ_ISA_AVX512VNNI)
     static HLWQ_INLINE u8 permute_bytes(u8 table, u8 index) noexcept {

@@ -14,6 +14,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
+#include <utility>
 
 namespace hlwq::inline HLWQ_CODE_NAMESPACE {
 namespace simd {
@@ -22,6 +24,8 @@ struct scalar_backend {
     /// Size of a vector. A vector holds `lanes` floats or int32, or `bytes` bytes.
     static constexpr std::size_t bytes = 16;
     static constexpr std::size_t lanes = bytes / 4;
+    /// Vector registers of the processor.
+    static constexpr int registers = 16;
     /// What `dot4` expects to be added to signed byte weights: 128 where its weights are unsigned, else 0.
     static constexpr int weight_bias = 0;
     /// Whether `permute_bytes`, `permute_bytes2` and `multishift` exist (64-byte vectors with VBMI).
@@ -53,6 +57,10 @@ struct scalar_backend {
 
     /// The same 16 bytes in every 16-byte part of the vector.
     static HLWQ_INLINE u8 load_dup16(const std::uint8_t* p) noexcept { return load_u8(p); }
+    /// The same 4 bytes in every lane.
+    static HLWQ_INLINE i8 load_dup4(const std::int8_t* p) noexcept {
+        return each<i8>([&](std::size_t i) { return p[i % 4]; });
+    }
     /// 16 bytes from each of p, p + Stride, p + 2 Stride, ...
     template <std::size_t Stride>
     static HLWQ_INLINE u8 load_blocks(const std::uint8_t* p) noexcept {
@@ -61,6 +69,10 @@ struct scalar_backend {
     /// `lanes` values, widened.
     static HLWQ_INLINE f32 load_half(const half* p) noexcept {
         return each<f32>([&](std::size_t i) { return static_cast<float>(p[i]); });
+    }
+    /// The first `count` of them, at most `lanes`, and zeros; nothing behind them is read.
+    static HLWQ_INLINE f32 load_half_part(const half* p, std::size_t count) noexcept {
+        return each<f32>([&](std::size_t i) { return i < count ? static_cast<float>(p[i]) : 0.0f; });
     }
     static HLWQ_INLINE f32 load_bfloat16(const bfloat16* p) noexcept {
         return each<f32>([&](std::size_t i) { return static_cast<float>(p[i]); });
@@ -110,6 +122,11 @@ struct scalar_backend {
         return each<f32>([&](std::size_t i) { return std::fabs(a.lane[i]); });
     }
     static HLWQ_INLINE float reduce_add(f32 a) noexcept { return (a.lane[0] + a.lane[2]) + (a.lane[1] + a.lane[3]); }
+    /// The sums of four vectors, to out[0], ..., out[3]; in another order than that of `reduce_add`.
+    static HLWQ_INLINE void reduce_add4(f32 a, f32 b, f32 c, f32 d, float* out) noexcept {
+        const f32 sums[4] = {a, b, c, d};
+        for (std::size_t i = 0; i < 4; ++i) out[i] = reduce_add(sums[i]);
+    }
     static HLWQ_INLINE float reduce_max(f32 a) noexcept {
         const float left = a.lane[0] > a.lane[2] ? a.lane[0] : a.lane[2];
         const float right = a.lane[1] > a.lane[3] ? a.lane[1] : a.lane[3];
@@ -194,6 +211,15 @@ struct scalar_backend {
     /// -x where the mask is 0xff, x where it is 0; x > -128.
     static HLWQ_INLINE i8 negate_where(i8 x, u8 mask) noexcept {
         return each<i8>([&](std::size_t i) { return mask.lane[i] != 0 ? -x.lane[i] : x.lane[i]; });
+    }
+
+    /// Four-byte lane j of vector i and lane i of vector j change places.
+    static HLWQ_INLINE void transpose(u8 (&v)[lanes]) noexcept {
+        for (std::size_t i = 0; i < lanes; ++i) {
+            for (std::size_t j = 0; j < i; ++j) {
+                for (std::size_t k = 0; k < 4; ++k) std::swap(v[i].lane[4 * j + k], v[j].lane[4 * i + k]);
+            }
+        }
     }
 
     // ---- dot product

@@ -41,6 +41,21 @@ HLWQ_INLINE __m128i load_4_bytes(const void* p) noexcept {
     std::memcpy(&word, p, sizeof(word));
     return _mm_cvtsi32_si128(word);
 }
+/// Up to four halves, zeros behind them; nothing behind them is read.
+HLWQ_INLINE std::uint64_t load_some_halves(const half* p, std::size_t count) noexcept {
+    std::uint64_t all = 0;
+    if (count == 4) {
+        std::memcpy(&all, p, 8);
+    } else {
+        for (std::size_t i = 0; i < count; ++i) all |= static_cast<std::uint64_t>(p[i].bits) << (16 * i);
+    }
+    return all;
+}
+HLWQ_INLINE int load_word(const std::int8_t* p) noexcept {
+    int word;
+    std::memcpy(&word, p, sizeof(word));
+    return word;
+}
 /// The first N floats of a register are table[0], ..., table[N - 1]; nothing behind them is read.
 template <std::size_t N>
 HLWQ_INLINE __m128 load_short_table(const float* table) noexcept {
@@ -57,7 +72,9 @@ HLWQ_INLINE __m128 load_short_table(const float* table) noexcept {
 using floats = __m512;
 using ints = __m512i;
 
+inline constexpr int registers = 32;
 HLWQ_INLINE ints load_dup16(const std::uint8_t* p) noexcept { return _mm512_broadcast_i32x4(load_16_bytes(p)); }
+HLWQ_INLINE ints load_dup4(const std::int8_t* p) noexcept { return _mm512_set1_epi32(load_word(p)); }
 template <std::size_t Stride>
 HLWQ_INLINE ints load_blocks(const std::uint8_t* p) noexcept {
     if constexpr (Stride == 16) {
@@ -72,6 +89,9 @@ HLWQ_INLINE ints load_blocks(const std::uint8_t* p) noexcept {
 }
 HLWQ_INLINE floats load_half(const half* p) noexcept {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+HLWQ_INLINE floats load_half_part(const half* p, std::size_t count) noexcept {
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(static_cast<__mmask16>((1u << count) - 1u), p));
 }
 HLWQ_INLINE floats load_bfloat16(const bfloat16* p) noexcept {
     const ints wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
@@ -95,6 +115,15 @@ HLWQ_INLINE floats swap(floats a) noexcept {
         return _mm512_shuffle_f32x4(a, a, 0xb1);
     else
         return _mm512_shuffle_f32x4(a, a, 0x4e);
+}
+/// The sums of four vectors; within 16-byte parts first.
+HLWQ_INLINE void reduce_add4(floats a, floats b, floats c, floats d, float* out) noexcept {
+    const __m512d ab = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)));
+    const __m512d cd = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d)));
+    const floats all =
+        _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)), _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)));
+    const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
+    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
 }
 HLWQ_INLINE floats fma(floats a, floats b, floats c) noexcept { return _mm512_fmadd_ps(a, b, c); }
 HLWQ_INLINE ints round_to_i32(floats a) noexcept { return _mm512_cvtps_epi32(a); }
@@ -129,6 +158,33 @@ HLWQ_INLINE ints narrow_u8(ints a, ints b, ints c, ints d) noexcept {
     return order_packed(_mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d)));
 }
 
+/// Dword j of vector i and dword i of vector j change places: first within 16-byte parts, then the parts.
+HLWQ_INLINE void transpose(ints (&v)[16]) noexcept {
+    ints t[16];
+    HLWQ_UNROLL for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+    }
+    HLWQ_UNROLL for (int i = 0; i < 16; i += 4) {
+        v[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        v[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        v[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        v[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    HLWQ_UNROLL for (int i = 0; i < 4; ++i) {
+        t[i] = _mm512_shuffle_i32x4(v[i], v[i + 4], 0x88);
+        t[i + 4] = _mm512_shuffle_i32x4(v[i], v[i + 4], 0xdd);
+        t[i + 8] = _mm512_shuffle_i32x4(v[i + 8], v[i + 12], 0x88);
+        t[i + 12] = _mm512_shuffle_i32x4(v[i + 8], v[i + 12], 0xdd);
+    }
+    HLWQ_UNROLL for (int i = 0; i < 4; ++i) {
+        v[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
+        v[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
+        v[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
+        v[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd);
+    }
+}
+
 template <int N>
 HLWQ_INLINE ints shr16(ints a) noexcept {
     return _mm512_srli_epi16(a, N);
@@ -150,7 +206,7 @@ inline constexpr int weight_bias = 128;
 inline constexpr bool has_byte_permute = true;
 HLWQ_INLINE void dot4(ints& acc, ints w, ints x) noexcept {
 #if HLWQ_DETAIL_PIN_DOT
-    asm("vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+v"(acc) : "v"(w), "vm"(x));
+    asm("vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+v"(acc) : "v"(w), "v"(x));
 #else
     acc = _mm512_dpbusd_epi32(acc, w, x);
 #endif
@@ -178,7 +234,9 @@ using floats = __m256;
 using ints = __m256i;
 
 HLWQ_INLINE ints load_32_bytes(const void* p) noexcept { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+inline constexpr int registers = 16;
 HLWQ_INLINE ints load_dup16(const std::uint8_t* p) noexcept { return _mm256_broadcastsi128_si256(load_16_bytes(p)); }
+HLWQ_INLINE ints load_dup4(const std::int8_t* p) noexcept { return _mm256_set1_epi32(load_word(p)); }
 template <std::size_t Stride>
 HLWQ_INLINE ints load_blocks(const std::uint8_t* p) noexcept {
     if constexpr (Stride == 16) {
@@ -188,6 +246,12 @@ HLWQ_INLINE ints load_blocks(const std::uint8_t* p) noexcept {
     }
 }
 HLWQ_INLINE floats load_half(const half* p) noexcept { return _mm256_cvtph_ps(load_16_bytes(p)); }
+HLWQ_INLINE floats load_half_part(const half* p, std::size_t count) noexcept {
+    const std::size_t low = count < 4 ? count : 4;
+    const auto words = [](std::uint64_t bits) { return static_cast<long long>(bits); };
+    return _mm256_cvtph_ps(
+        _mm_set_epi64x(words(load_some_halves(p + low, count - low)), words(load_some_halves(p, low))));
+}
 HLWQ_INLINE floats load_bfloat16(const bfloat16* p) noexcept {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_16_bytes(p)), 16));
 }
@@ -207,6 +271,14 @@ HLWQ_INLINE floats swap(floats a) noexcept {
         return _mm256_permute_ps(a, 0x4e);
     else
         return _mm256_permute2f128_ps(a, a, 0x01);
+}
+/// The sums of four vectors; within 16-byte parts first.
+HLWQ_INLINE void reduce_add4(floats a, floats b, floats c, floats d, float* out) noexcept {
+    const __m256d ab = _mm256_castps_pd(_mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b)));
+    const __m256d cd = _mm256_castps_pd(_mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d)));
+    const floats all =
+        _mm256_add_ps(_mm256_castpd_ps(_mm256_unpacklo_pd(ab, cd)), _mm256_castpd_ps(_mm256_unpackhi_pd(ab, cd)));
+    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1)));
 }
 HLWQ_INLINE floats fma(floats a, floats b, floats c) noexcept { return _mm256_fmadd_ps(a, b, c); }
 HLWQ_INLINE ints round_to_i32(floats a) noexcept { return _mm256_cvtps_epi32(a); }
@@ -241,6 +313,26 @@ HLWQ_INLINE ints narrow_u8(ints a, ints b, ints c, ints d) noexcept {
     return order_packed(_mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d)));
 }
 
+/// Dword j of vector i and dword i of vector j change places: first within 16-byte parts, then the parts.
+HLWQ_INLINE void transpose(ints (&v)[8]) noexcept {
+    ints t[8];
+    HLWQ_UNROLL for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_epi32(v[i], v[i + 1]);
+        t[i + 1] = _mm256_unpackhi_epi32(v[i], v[i + 1]);
+    }
+    HLWQ_UNROLL for (int i = 0; i < 8; i += 4) {
+        v[i] = _mm256_unpacklo_epi64(t[i], t[i + 2]);
+        v[i + 1] = _mm256_unpackhi_epi64(t[i], t[i + 2]);
+        v[i + 2] = _mm256_unpacklo_epi64(t[i + 1], t[i + 3]);
+        v[i + 3] = _mm256_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    HLWQ_UNROLL for (int i = 0; i < 4; ++i) {
+        const ints low = v[i], high = v[i + 4];
+        v[i] = _mm256_permute2x128_si256(low, high, 0x20);
+        v[i + 4] = _mm256_permute2x128_si256(low, high, 0x31);
+    }
+}
+
 template <int N>
 HLWQ_INLINE ints shr16(ints a) noexcept {
     return _mm256_srli_epi16(a, N);
@@ -260,7 +352,7 @@ inline constexpr bool has_byte_permute = false;
 inline constexpr int weight_bias = 128;
 HLWQ_INLINE void dot4(ints& acc, ints w, ints x) noexcept {
 #if HLWQ_DETAIL_PIN_DOT
-    asm("%{vex%} vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+x"(acc) : "x"(w), "xm"(x));
+    asm("%{vex%} vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+x"(acc) : "x"(w), "x"(x));
 #else
     acc = _mm256_dpbusd_avx_epi32(acc, w, x);
 #endif
@@ -283,7 +375,9 @@ using ints = __m128i;
 HLWQ_INLINE ints select(ints mask, ints yes, ints no) noexcept {
     return _mm_or_si128(_mm_and_si128(mask, yes), _mm_andnot_si128(mask, no));
 }
+inline constexpr int registers = 16;
 HLWQ_INLINE ints load_dup16(const std::uint8_t* p) noexcept { return load_16_bytes(p); }
+HLWQ_INLINE ints load_dup4(const std::int8_t* p) noexcept { return _mm_set1_epi32(load_word(p)); }
 template <std::size_t Stride>
 HLWQ_INLINE ints load_blocks(const std::uint8_t* p) noexcept {
     return load_16_bytes(p);
@@ -304,6 +398,12 @@ HLWQ_INLINE floats load_half(const half* p) noexcept {
 HLWQ_INLINE floats load_bfloat16(const bfloat16* p) noexcept {
     return _mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), load_8_bytes(p)));
 }
+HLWQ_INLINE floats load_half_part(const half* p, std::size_t count) noexcept {
+    alignas(16) half all[4] = {};
+    const std::uint64_t bits = load_some_halves(p, count);
+    std::memcpy(all, &bits, sizeof(bits));
+    return load_half(all);
+}
 HLWQ_INLINE void load_bfloat16_pairs(const bfloat16* p, floats& even, floats& odd) noexcept {
     const ints both = load_16_bytes(p);
     even = _mm_castsi128_ps(_mm_slli_epi32(both, 16));
@@ -322,6 +422,12 @@ HLWQ_INLINE floats swap(floats a) noexcept {
     else
         return _mm_shuffle_ps(a, a, 0x4e);
 }
+/// The sums of four vectors.
+HLWQ_INLINE void reduce_add4(floats a, floats b, floats c, floats d, float* out) noexcept {
+    const floats ab = _mm_add_ps(_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b));
+    const floats cd = _mm_add_ps(_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
+    _mm_storeu_ps(out, _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab)));
+}
 HLWQ_INLINE floats fma(floats a, floats b, floats c) noexcept { return _mm_add_ps(_mm_mul_ps(a, b), c); }
 HLWQ_INLINE ints round_to_i32(floats a) noexcept { return _mm_cvtps_epi32(a); }
 HLWQ_INLINE ints append_greater(ints n, floats a, floats b) noexcept {
@@ -339,6 +445,16 @@ HLWQ_INLINE ints narrow_i8(ints a, ints b, ints c, ints d) noexcept {
 }
 HLWQ_INLINE ints narrow_u8(ints a, ints b, ints c, ints d) noexcept {
     return _mm_packus_epi16(_mm_packs_epi32(a, b), _mm_packs_epi32(c, d));
+}
+
+/// Dword j of vector i and dword i of vector j change places.
+HLWQ_INLINE void transpose(ints (&v)[4]) noexcept {
+    const ints a = _mm_unpacklo_epi32(v[0], v[1]), b = _mm_unpackhi_epi32(v[0], v[1]);
+    const ints c = _mm_unpacklo_epi32(v[2], v[3]), d = _mm_unpackhi_epi32(v[2], v[3]);
+    v[0] = _mm_unpacklo_epi64(a, c);
+    v[1] = _mm_unpackhi_epi64(a, c);
+    v[2] = _mm_unpacklo_epi64(b, d);
+    v[3] = _mm_unpackhi_epi64(b, d);
 }
 
 template <int N>

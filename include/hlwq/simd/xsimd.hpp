@@ -42,6 +42,7 @@ struct xsimd_backend {
 
     static constexpr std::size_t bytes = u8::size;
     static constexpr std::size_t lanes = f32::size;
+    static constexpr int registers = raw::registers;
     static constexpr int weight_bias = raw::weight_bias;
     static constexpr bool has_byte_permute = raw::has_byte_permute;
     static_assert(bytes == HLWQ_ISA_BYTES && lanes == bytes / 4,
@@ -59,11 +60,15 @@ struct xsimd_backend {
     static HLWQ_INLINE void store_i8(std::int8_t* p, i8 v) noexcept { v.store_unaligned(p); }
 
     static HLWQ_INLINE u8 load_dup16(const std::uint8_t* p) noexcept { return u8(raw::load_dup16(p)); }
+    static HLWQ_INLINE i8 load_dup4(const std::int8_t* p) noexcept { return i8(raw::load_dup4(p)); }
     template <std::size_t Stride>
     static HLWQ_INLINE u8 load_blocks(const std::uint8_t* p) noexcept {
         return u8(raw::load_blocks<Stride>(p));
     }
     static HLWQ_INLINE f32 load_half(const half* p) noexcept { return f32(raw::load_half(p)); }
+    static HLWQ_INLINE f32 load_half_part(const half* p, std::size_t count) noexcept {
+        return f32(raw::load_half_part(p, count));
+    }
     static HLWQ_INLINE f32 load_bfloat16(const bfloat16* p) noexcept { return f32(raw::load_bfloat16(p)); }
     static HLWQ_INLINE void load_bfloat16_pairs(const bfloat16* p, f32& even, f32& odd) noexcept {
         raw::load_bfloat16_pairs(p, even.data, odd.data);
@@ -93,6 +98,9 @@ struct xsimd_backend {
         if constexpr (lanes >= 8) a = max(a, swap<4>(a));
         a = max(a, swap<2>(a));
         return max(a, swap<1>(a)).get(0);
+    }
+    static HLWQ_INLINE void reduce_add4(f32 a, f32 b, f32 c, f32 d, float* out) noexcept {
+        raw::reduce_add4(a.data, b.data, c.data, d.data, out);
     }
     template <std::size_t K>
     static HLWQ_INLINE f32 swap(f32 a) noexcept {
@@ -135,6 +143,12 @@ struct xsimd_backend {
     static HLWQ_INLINE u8 lookup16(u8 table, u8 index) noexcept { return u8(raw::lookup16(table.data, index.data)); }
     static HLWQ_INLINE u8 bit_mask(u8 v, u8 bits) noexcept { return u8(raw::bit_mask(v.data, bits.data)); }
     static HLWQ_INLINE i8 negate_where(i8 x, u8 mask) noexcept { return i8(raw::negate_where(x.data, mask.data)); }
+    static HLWQ_INLINE void transpose(u8 (&v)[lanes]) noexcept {
+        decltype(u8::data) r[lanes];
+        HLWQ_UNROLL for (std::size_t i = 0; i < lanes; ++i) r[i] = v[i].data;
+        raw::transpose(r);
+        HLWQ_UNROLL for (std::size_t i = 0; i < lanes; ++i) v[i] = u8(r[i]);
+    }
 #if defined(HLWQ_ISA_AVX512VNNI)
     static HLWQ_INLINE u8 permute_bytes(u8 table, u8 index) noexcept {
         return u8(raw::permute_bytes(table.data, index.data));
