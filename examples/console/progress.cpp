@@ -76,8 +76,8 @@ void progress::draw(std::string_view at, clock::time_point now) {
         status += ", " + duration_text(left) + " left";
     }
     if (!terminal_.interactive) {
-        std::fprintf(stderr, "%s: %s, %s; %.*s\n", label_.c_str(), percent, status.c_str(), static_cast<int>(at.size()),
-                     at.data());
+        std::fprintf(stderr, "%s: %s, %s%s%.*s\n", label_.c_str(), percent, status.c_str(), at.empty() ? "" : "; ",
+                     static_cast<int>(at.size()), at.data());
         return;
     }
     constexpr int bar_width = 24;

@@ -38,7 +38,7 @@ std::string paint(const terminal& where, colour shade, std::string_view text) {
 
 namespace {
 
-/// Three significant digits and a decimal prefix.
+/// Three significant digits, or a whole number below 1000, and a decimal prefix.
 std::string with_prefix(double value) {
     static constexpr const char* prefixes[] = {"", "k", "M", "G", "T", "P"};
     int step = 0;
@@ -47,7 +47,8 @@ std::string with_prefix(double value) {
         ++step;
     }
     char text[32];
-    const int digits = step == 0 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
+    const bool whole = step == 0 && value == std::floor(value);
+    const int digits = whole || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
     std::snprintf(text, sizeof text, "%.*f %s", digits, value, prefixes[step]);
     return text;
 }

@@ -26,7 +26,7 @@ std::string paint(const terminal& where, colour shade, std::string_view text);
 
 /// "1.23 GB", "17.0 kB", "5 B".
 std::string size_text(double bytes);
-/// "1.23 G", "456 M", "789".
+/// "1.23 G", "456 M", "789", "0.16".
 std::string count_text(double count);
 /// "5 s", "2 min 05 s", "1 h 03 min".
 std::string duration_text(double seconds);

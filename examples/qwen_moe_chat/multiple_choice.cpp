@@ -1,6 +1,7 @@
 #include "qwen_moe_chat/multiple_choice.hpp"
 
 #include "hlwq/error.hpp"
+#include "hlwq/io/json.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -187,8 +188,9 @@ std::string_view to_string(question_shape shape) noexcept {
 }
 
 question parse_question(std::string_view line) {
-    const json parsed = json::parse(line.begin(), line.end(), nullptr, false);
-    if (!parsed.is_object()) wrong("question", "a JSON object", parsed.is_discarded() ? "no JSON" : shown(parsed));
+    std::string found;
+    const json parsed = hlwq::io::parse_json<json>(line, &found);
+    if (!parsed.is_object()) wrong("question", "a JSON object", parsed.is_discarded() ? found : shown(parsed));
     if (parsed.contains("endings")) return hellaswag(parsed);
     if (parsed.contains("question") && parsed.contains("choices")) return arc(parsed);
     if (parsed.contains("sentence")) return winogrande(parsed);

@@ -170,7 +170,7 @@ void print_json(const session& run, const bench_options& options, const std::vec
     }
     json["threads"] = run.how().threads.concurrency();
     json["isa"] = hlwq::isa_name();
-    json["mode"] = run.how().mode == hlwq::precision::fast ? "fast" : "exact";
+    json["mode"] = run.how().fast_prefill ? "precise, prompts fast" : hlwq::to_string(run.how().mode);
     json["load_s"] = load;
     json["first_token_s"] = first_token;
     json["peak_rss"] = console::peak_resident_set();
@@ -246,6 +246,7 @@ void add_bench(CLI::App& app) {
         ->capture_default_str()
         ->type_name("N");
     sub->add_option("--seed", options->seed, "of the random tokens")->capture_default_str()->type_name("N");
+    options->model.fast_prefill = true;
     add_options(*sub, options->model);
     sub->add_flag("--json", options->json, "the result as one JSON object on stdout");
     sub->callback([options] { run_bench(*options); });
