@@ -1,7 +1,7 @@
 #include "qwen_moe_chat/ops.hpp"
 
 #include "hlwq/error.hpp"
-#include "hlwq/gemv.hpp"
+#include "hlwq/gemm.hpp"
 #include "hlwq/quantize.hpp"
 #include "hlwq/simd/backend.hpp"
 
@@ -152,7 +152,10 @@ void linear(const matrix& w, linear_input& x, matrix_view<float> y, const comput
     std::visit(
         [&](const auto& view) {
             if constexpr (is_packed<decltype(view)>) {
-                hlwq::gemv(view, x.rotated(view.format, how), y, how.threads);
+                const bool fast = how.mode == hlwq::precision::precise && how.fast_prefill &&
+                                  y.rows > hlwq::detail::gemv_tokens && view.format.bits <= 6;
+                hlwq::matmul(view, x.rotated(view.format, how), y, fast ? hlwq::precision::fast : how.mode,
+                             how.threads);
             } else {
                 HLWQ_EXPECTS(view.cols == x.rows().cols && view.rows == y.cols && x.rows().rows == y.rows,
                              hlwq::shape_error, "linear: columns of the input", view.cols, x.rows().cols);

@@ -1,8 +1,8 @@
 // qwen_moe_chat/ops.hpp — what every block is made of: linear layers, norms, rotary embedding, activations
 //
 // Activations are f32 matrices with a row for each token. A weight matrix is a view of the mapped file, in BF16, F16,
-// F32 or packed codes, and is never converted as a whole. The result for a token does not depend on the tokens
-// computed beside it, nor on the number of threads.
+// F32 or packed codes, and is never converted as a whole. The result for a token does not depend on the number of
+// threads; nor on the tokens computed beside it, up to rounding where more than eight meet packed codes as bytes.
 #pragma once
 
 #include "qwen_moe_chat/config.hpp"
@@ -25,10 +25,12 @@ namespace qwen {
 
 using hlwq::matrix_view;
 
-/// How to compute: on which threads, and whether packed codes meet their inputs in float or in int8.
+/// How to compute: on which threads, and how packed codes meet their inputs.
 struct compute {
     hlwq::executor_ref threads;
     hlwq::precision mode = hlwq::precision::exact;
+    /// In mode precise: products of many tokens with codes of at most 6 bits, whose centroids fit a byte, in mode fast.
+    bool fast_prefill = false;
 };
 
 /// Memory for activations: a matrix of any shape, allocated only when it is larger than all before.

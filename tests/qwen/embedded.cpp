@@ -1,7 +1,11 @@
 // The embedded model against the logits that Hugging Face transformers computes for it.
 #include "golden.hpp"
+#include "memory_checkpoint.hpp"
 
+#include <cstddef>
+#include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -21,5 +25,21 @@ TEST_CASE("the embedded model gives the logits of transformers, at any division 
         CAPTURE(pieces[0]);
         const golden::rows found = run.logits_of(ids, pieces);
         CHECK(golden::distance(found.view(), logits.view()) < tolerance);
+    }
+}
+
+TEST_CASE("at 5 bits byte arithmetic stays close to float") {
+    const memory::opened packed(memory::quantized(memory::checkpoint::read(folder), 5).first);
+    const std::vector<std::uint32_t> ids =
+        golden::results(golden::data_folder() / "embedded" / "logits.safetensors").integers("ids");
+    const auto run = [&](hlwq::precision mode, std::vector<std::size_t> pieces) {
+        golden::runner one(packed.model(), mode);
+        return one.logits_of(ids, std::move(pieces));
+    };
+    for (const std::size_t piece : {ids.size(), std::size_t{1}}) {
+        CAPTURE(piece);
+        const golden::rows exact = run(hlwq::precision::exact, {piece});
+        CHECK(golden::divergence(exact.view(), run(hlwq::precision::precise, {piece}).view()) < 1e-7);
+        CHECK(golden::divergence(exact.view(), run(hlwq::precision::fast, {piece}).view()) < 1e-4);
     }
 }

@@ -182,6 +182,7 @@ void add_chat(CLI::App& app) {
         ->allow_extra_args(false);
     sub->add_flag("--no-stats", options->no_stats, "no figures behind an answer");
     add_options(*sub, options->sampling);
+    options->model.fast_prefill = true;
     add_options(*sub, options->model);
     sub->callback([options] { run_chat(*options); });
 }

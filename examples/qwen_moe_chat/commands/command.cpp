@@ -11,15 +11,25 @@ void add_options(CLI::App& app, model_options& to) {
     app.add_option("--threads", to.threads, "worker threads (default: all cores)")
         ->check(CLI::Range(1u, 1024u))
         ->type_name("N");
-    app.add_option("--mode", to.mode, "arithmetic of packed codes: float, or int8 inputs")
-        ->check(CLI::IsMember({"exact", "fast"}))
-        ->type_name("exact|fast");
+    app.add_option("--mode", to.mode,
+                   to.fast_prefill ? "arithmetic of packed codes (default: precise, prompts fast)"
+                                   : "arithmetic of packed codes: float, two bytes or one (default: precise)")
+        ->check(CLI::IsMember({"exact", "precise", "fast"}))
+        ->type_name("exact|precise|fast");
 }
+
+namespace {
+
+hlwq::precision precision_of(const std::string& mode) {
+    return mode == "exact" ? hlwq::precision::exact : mode == "fast" ? hlwq::precision::fast : hlwq::precision::precise;
+}
+
+}  // namespace
 
 session::session(const model_options& options)
     : model_(options.model),
       pool_(options.threads),
-      how_{pool_, options.mode == "fast" ? hlwq::precision::fast : hlwq::precision::exact} {
+      how_{pool_, precision_of(options.mode), options.mode.empty() && options.fast_prefill} {
     for (const std::string& note : model_.file().notes()) remark(note);
     for (const std::string& note : model_.weights().notes) remark(note);
 }

@@ -42,7 +42,8 @@ struct exit_request {
 struct model_options {
     std::filesystem::path model;  // the embedded one unless given
     unsigned threads = 0;         // 0: all cores
-    std::string mode;             // "exact" or "fast"; empty: exact
+    std::string mode;             // "exact", "precise" or "fast"; empty: precise
+    bool fast_prefill = false;    // without a mode: prompts in fast
 };
 void add_options(CLI::App& app, model_options& to);
 

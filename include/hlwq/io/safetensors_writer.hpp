@@ -94,8 +94,8 @@ inline void require_unique_names(const std::vector<planned_tensor>& tensors) {
 
 }  // namespace detail
 
-/// What stands in front of the data of a file: the length of the JSON, the JSON, padding to a multiple of 8. The data of
-/// the tensors follows in their order, without gaps. Throws shape_error for names and shapes that no file can hold.
+/// What stands in front of the data of a file: the length of the JSON, the JSON, padding to a multiple of 8. The data
+/// of the tensors follows in their order, without gaps. Throws shape_error for names and shapes that no file can hold.
 inline std::string header_bytes(const std::vector<planned_tensor>& tensors,
                                 const std::map<std::string, std::string>& metadata) {
     detail::require_unique_names(tensors);
