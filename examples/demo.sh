@@ -91,7 +91,7 @@ demonstrate 3 3.8e-2
 echo
 echo "== what it costs, on text that the model was not trained on"
 "$chat" report --model "$model" --quantized "$work/q5" --quantized "$work/q3" --ablation 5 --ablation 3 \
-    --file "$tiny/heldout.txt" --tokens 4096 --out "$report"
+    --file "$tiny/heldout.txt" --tokens 3072 --out "$report"
 echo
 echo "charts: $report"
 
