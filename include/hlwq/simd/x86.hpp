@@ -399,9 +399,9 @@ HLWQ_INLINE floats load_bfloat16(const bfloat16* p) noexcept {
     return _mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), load_8_bytes(p)));
 }
 HLWQ_INLINE floats load_half_part(const half* p, std::size_t count) noexcept {
-    alignas(16) half all[4] = {};
+    half all[4];
     const std::uint64_t bits = load_some_halves(p, count);
-    std::memcpy(all, &bits, sizeof(bits));
+    std::memcpy(static_cast<void*>(all), &bits, sizeof(bits));
     return load_half(all);
 }
 HLWQ_INLINE void load_bfloat16_pairs(const bfloat16* p, floats& even, floats& odd) noexcept {
