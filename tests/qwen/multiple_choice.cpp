@@ -82,7 +82,7 @@ TEST_CASE("the model sees what lm-eval shows it") {
 
 TEST_CASE("lines that are no question say what is wrong") {
     const std::pair<const char*, const char*> lines[] = {
-        {"{", "question: expected a JSON object, found no JSON"},
+        {"{", "question: expected a JSON object, found a syntax error at byte"},
         {"[1]", "question: expected a JSON object, found a list"},
         {"{}", "found none of these"},
         {R"({"ctx": "a", "endings": ["b", "c"]})", "label: expected a field, found none"},

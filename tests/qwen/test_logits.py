@@ -68,8 +68,9 @@ class Logits(unittest.TestCase):
 
     def test_lists_of_ids(self):
         for text, part in (
-            ("", "no valid JSON"),
-            ("[1, 2", "no valid JSON"),
+            ("", "found nothing"),
+            ("[1, 2", "found a syntax error at byte 6"),
+            ("[1]\0", "found a zero byte at byte 3"),
             ("[]", "an empty one"),
             ('{"ids": [1]}', "a JSON list of token ids"),
             ("[1, -2]", "token 1: expected a token id, found -2"),

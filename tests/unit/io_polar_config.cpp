@@ -131,3 +131,20 @@ TEST_CASE("the configuration of a uniform checkpoint names its width") {
     CHECK(config["layers"].size() == 2);
     CHECK(make_polar_config(format_id::hlwq, {}, hlwq::codebook_id::legacy_a)["format"] == "hlwq");
 }
+
+TEST_CASE("a configuration is one JSON object and nothing else") {
+    const auto refusal = [](std::string_view text) {
+        try {
+            hlwq::checkpoint::parse_json_object(text, "config.json");
+        } catch (const hlwq::format_error& error) {
+            return std::string(error.what());
+        }
+        return std::string();
+    };
+    CHECK(refusal(" {} \n").empty());
+    CHECK(refusal("") == "config.json: expected JSON, found nothing");
+    CHECK(refusal(std::string_view("{}\0", 3)) == "config.json: expected JSON, found a zero byte at byte 2");
+    CHECK(refusal(std::string_view("{}\0{}", 5)) == "config.json: expected JSON, found a zero byte at byte 2");
+    CHECK(refusal("{}{}") == "config.json: expected JSON, found a syntax error at byte 3");
+    CHECK(refusal("[1]") == "config.json: expected a JSON object, found an array");
+}

@@ -3,6 +3,7 @@
 
 #include "hlwq/error.hpp"
 #include "hlwq/io/file.hpp"
+#include "hlwq/io/json.hpp"
 #include "hlwq/io/safetensors_writer.hpp"
 
 #include <nlohmann/json.hpp>
@@ -27,12 +28,11 @@ struct logits_options {
 };
 
 std::vector<token_id> read_ids(const std::filesystem::path& path) {
-    const auto json = nlohmann::json::parse(hlwq::io::read_text_file(path), nullptr, false);
+    std::string found = "something else";
+    const auto json = hlwq::io::parse_json(hlwq::io::read_text_file(path), &found);
     if (!json.is_array() || json.empty()) {
         hlwq::throw_error<hlwq::format_error>(path.string() + ": expected a JSON list of token ids, found " +
-                                              (json.is_discarded() ? "no valid JSON"
-                                               : json.is_array()   ? "an empty one"
-                                                                   : "something else"));
+                                              (json.is_array() ? "an empty one" : found));
     }
     std::vector<token_id> ids;
     for (const auto& id : json) {
