@@ -71,8 +71,8 @@ class Terminal:
     def leave(self):
         """The exit code, once the program has ended by itself."""
         end = time.monotonic() + PATIENCE
-        while self.read() and time.monotonic() < end:
-            pass
+        while self.read():
+            assert time.monotonic() < end, f"it did not end:\n{self.seen}"
         status = os.waitpid(self.pid, 0)[1]
         os.close(self.fd)
         self.pid = None

@@ -1,5 +1,6 @@
 #include "qwen_moe_chat/commands/line_editor.hpp"
 
+#include <cerrno>
 #include <clocale>
 #include <cstdio>
 #include <cstdlib>
@@ -123,9 +124,12 @@ struct line_editor::implementation {
             std::fflush(stderr);
         };
         interrupted = false;
+        // Before the prompt is seen: a key that is pressed at once is one of the line already.
+        el_set(editor, EL_PREP_TERM, 1);
         bracketed_paste("\033[?2004h");
         int count = 0;
         const char* line = el_gets(editor, &count);
+        interrupted |= line == nullptr && count < 0 && errno == EINTR;  // a signal from elsewhere
         bracketed_paste("\033[?2004l");
         const bool none = line == nullptr || count <= 0;
         if (interrupted || none) std::fputs("\n", stderr);
