@@ -19,7 +19,7 @@
 namespace {
 
 constexpr std::size_t columns = 4096, block = 128;
-constexpr std::size_t l2_bytes = std::size_t{512} << 10, dram_bytes = std::size_t{256} << 20;
+constexpr std::size_t l2_bytes = std::size_t{512} << 10, dram_bytes = std::size_t{1280} << 20;
 
 hlwq::thread_pool& pool(unsigned workers) {
     static hlwq::thread_pool one(1), all;

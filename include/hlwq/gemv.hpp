@@ -42,6 +42,9 @@ namespace detail {
 /// Rows that are computed together. Shares of workers begin at multiples of it, so that a row has the same company, and
 /// the same result, whoever computes it.
 inline constexpr std::size_t gemv_rows = 4;
+/// Where rows are read side by side, the last of them is reached sooner than its place in memory says.
+template <precision Mode>
+inline constexpr std::size_t gemv_distance = Mode == precision::fast ? code_prefetch : 2 * code_prefetch;
 /// Blocks whose factors are prepared at once.
 inline constexpr std::size_t gemv_blocks = 32;
 /// Tokens that share one reading of the codes.
@@ -53,6 +56,7 @@ HLWQ_INLINE void each_group(const product_matrix& w, std::size_t begin, std::siz
                             Product product) noexcept {
     for (std::size_t row = begin; row < end; row += gemv_rows) {
         const row_group<gemv_rows> rows(w, row, end);
+        prefetch_norms(w, row + 4 * gemv_rows, gemv_rows);
         float out[gemv_rows];
         product(rows, out);
         std::copy(out, out + rows.count, y.data() + row);
@@ -86,30 +90,43 @@ HLWQ_INLINE void reduce_rows(Sums sums, float* out) noexcept {
 }
 
 /// out[r] = row r of the group times x, with int8 inputs. dot(packed, bytes, low_bytes) gives the block_sums of a
-/// block.
-template <class S, precision Mode, class Dot>
+/// block; Block and BlockBytes are those of the matrix where they are known, else 0.
+template <class S, precision Mode, std::size_t Block = 0, std::size_t BlockBytes = 0, class Dot>
 HLWQ_INLINE void integer_group(const product_matrix& w, const row_group<gemv_rows>& rows, const rotated_token& x,
-                               Dot dot, float* out) noexcept {
+                               const weight_shift<S>& shift, prefetcher& ahead, Dot dot, float* out) noexcept {
     constexpr std::size_t lanes = S::lanes;
-    const weight_shift<S> shift(w.weights, Mode);
+    const std::size_t block = Block != 0 ? Block : w.block, block_bytes = BlockBytes != 0 ? BlockBytes : w.block_bytes;
     const std::int8_t* const low_bytes = low_bytes_of<Mode>(x);
     row_sums<S, Mode> sum[gemv_rows];
     for (std::size_t first = 0; first < w.blocks; first += gemv_blocks) {
         const std::size_t count = std::min(gemv_blocks, w.blocks - first);
-        float factor[gemv_rows][gemv_blocks];
-        for (std::size_t r = 0; r < gemv_rows; ++r) {
-            load_norms<S>(rows.norms[r] + first, count, factor[r]);
-            for (std::size_t i = 0; i < count; i += lanes) {
-                const auto norm = S::load(factor[r] + i);
-                S::store(factor[r] + i, S::mul(norm, S::load(x.scales + first + i)));
-                sum[r].rest = S::fma(norm, shift.template of<Mode>(x, first + i), sum[r].rest);
+        alignas(64) float factor[gemv_rows][gemv_blocks];
+        for (std::size_t i = 0; i < count; i += lanes) {
+            const auto scale = S::load(x.scales + first + i);
+            const auto rest = shift.template of<Mode>(x, first + i);
+            HLWQ_UNROLL for (std::size_t r = 0; r < gemv_rows; ++r) {
+                const auto norm = load_norms<S>(rows.norms[r] + first + i, count - i);
+                S::store(factor[r] + i, S::mul(norm, scale));
+                sum[r].rest = S::fma(norm, rest, sum[r].rest);
             }
         }
-        for (std::size_t i = 0; i < count; ++i) {
-            const std::size_t at = (first + i) * w.block_bytes, column = (first + i) * w.block;
+        const auto add = [&](std::size_t r, std::size_t i) {
+            const std::size_t at = (first + i) * block_bytes, column = (first + i) * block;
+            sum[r].add(dot(rows.codes[r] + at, x.bytes + column, low_bytes + column), factor[r][i]);
+        };
+        // One row behind the other is the order of the memory; side by side, rows share the loads of the input, of
+        // which there are twice as many in precise.
+        if constexpr (Mode == precision::fast) {
             HLWQ_UNROLL for (std::size_t r = 0; r < gemv_rows; ++r) {
-                S::prefetch(ahead(rows.codes[r] + at));
-                sum[r].add(dot(rows.codes[r] + at, x.bytes + column, low_bytes + column), factor[r][i]);
+                for (std::size_t i = 0; i < count; ++i) {
+                    ahead.template next<S>(block_bytes);
+                    add(r, i);
+                }
+            }
+        } else {
+            for (std::size_t i = 0; i < count; ++i) {
+                ahead.template next<S>(gemv_rows * block_bytes);
+                HLWQ_UNROLL for (std::size_t r = 0; r < gemv_rows; ++r) add(r, i);
             }
         }
     }
@@ -152,8 +169,11 @@ void wire_rows_128(const product_matrix& w, std::size_t begin, std::size_t end, 
     const auto dot = [&](const std::uint8_t* packed, const std::int8_t* bytes, const std::int8_t* low_bytes) noexcept {
         return wire_dot<S, Bits, Mode>(packed, look_up, bytes, low_bytes, 128);
     };
+    const rotated_token token = x.token(0);
+    const weight_shift<S> shift(w.weights, Mode);
+    prefetcher ahead(w, begin, gemv_rows, gemv_distance<Mode>);
     each_group(w, begin, end, y.row(0), [&](const row_group<gemv_rows>& rows, float* out) noexcept {
-        integer_group<S, Mode>(w, rows, x.token(0), dot, out);
+        integer_group<S, Mode, 128, wire<Bits>::block_bytes(128)>(w, rows, token, shift, ahead, dot, out);
     });
 }
 
@@ -174,6 +194,8 @@ void wire_rows(const product_matrix& w, std::size_t begin, std::size_t end, cons
         });
     } else {
         const plane_codebooks<S, Bits, Mode> look_up(w.planes);
+        const weight_shift<S> shift(w.weights, Mode);
+        prefetcher ahead(w, begin, gemv_rows, gemv_distance<Mode>);
         const auto dot = [&](const std::uint8_t* packed, const std::int8_t* bytes,
                              const std::int8_t* low_bytes) noexcept {
             return with_margin<overread>(w, packed, w.block_bytes, [&](const std::uint8_t* p) noexcept {
@@ -181,7 +203,7 @@ void wire_rows(const product_matrix& w, std::size_t begin, std::size_t end, cons
             });
         };
         each_group(w, begin, end, y.row(0), [&](const row_group<gemv_rows>& rows, float* out) noexcept {
-            integer_group<S, Mode>(w, rows, token, dot, out);
+            integer_group<S, Mode>(w, rows, token, shift, ahead, dot, out);
         });
     }
 }
@@ -202,6 +224,8 @@ void unpacked_rows(const product_matrix& w, std::size_t begin, std::size_t end, 
         });
     } else {
         const plane_codebooks<S, Bits, Mode> look_up(w.planes);
+        const weight_shift<S> shift(w.weights, Mode);
+        prefetcher ahead(w, begin, gemv_rows, gemv_distance<Mode>);
         const auto dot = [&](const std::uint8_t* packed, const std::int8_t* bytes,
                              const std::int8_t* low_bytes) noexcept {
             std::uint8_t codes[max_block];
@@ -209,7 +233,7 @@ void unpacked_rows(const product_matrix& w, std::size_t begin, std::size_t end, 
             return codes_dot<S, Bits, Mode>(codes, look_up, bytes, low_bytes, w.block);
         };
         each_group(w, begin, end, y.row(0), [&](const row_group<gemv_rows>& rows, float* out) noexcept {
-            integer_group<S, Mode>(w, rows, token, dot, out);
+            integer_group<S, Mode>(w, rows, token, shift, ahead, dot, out);
         });
     }
 }

@@ -27,8 +27,9 @@
 namespace hlwq::inline HLWQ_CODE_NAMESPACE {
 namespace detail {
 
-/// How far ahead packed bytes are asked for: past what the memory needs to answer, short of what the cache would drop.
-inline constexpr std::size_t code_prefetch = 12 * 1024;
+/// How far ahead packed bytes are asked for, beyond the rows that are being read: past what the memory needs to answer,
+/// short of what the first-level cache would drop.
+inline constexpr std::size_t code_prefetch = 4 * 1024;
 /// Columns of a row that are decoded at once; longer blocks are decoded whole.
 inline constexpr std::size_t panel_columns = 512;
 
@@ -78,6 +79,12 @@ struct row_group {
     }
 };
 
+/// The first S::lanes of `count` norms, zeros behind the last.
+template <class S>
+HLWQ_INLINE typename S::f32 load_norms(const half* norms, std::size_t count) noexcept {
+    return count >= S::lanes ? S::load_half(norms) : S::load_half_part(norms, count);
+}
+
 /// out[i] = norms[i] for i < count, 0 up to the next multiple of S::lanes.
 /// promises: out has room for that
 template <class S>
@@ -87,8 +94,28 @@ HLWQ_INLINE void load_norms(const half* norms, std::size_t count, float* out) no
     if (i < count) S::store(out + i, S::load_half_part(norms + i, count - i));
 }
 
-HLWQ_INLINE const void* ahead(const std::uint8_t* p) noexcept {
-    return reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(p) + code_prefetch);
+/// Asks for packed bytes some way ahead of a kernel that takes rows in groups: as many bytes at each step as the kernel
+/// reads, in the order of the memory, so that every line is asked for once.
+class prefetcher {
+  public:
+    /// From `distance` behind the `rows` rows from `row` on.
+    HLWQ_INLINE prefetcher(const product_matrix& w, std::size_t row, std::size_t rows, std::size_t distance) noexcept
+        : at_(w.codes + (row + rows) * w.row_bytes + distance) {}
+
+    template <class S>
+    HLWQ_INLINE void next(std::size_t bytes) noexcept {
+        for (std::size_t i = 0; i < bytes; i += 64) S::prefetch(at_ + i);
+        at_ += bytes;
+    }
+
+  private:
+    const std::uint8_t* at_;
+};
+
+/// The norms of some rows that follow soon: too little data for the processor to find out by itself in time.
+HLWQ_INLINE void prefetch_norms(const product_matrix& w, std::size_t row, std::size_t count) noexcept {
+    const auto* at = reinterpret_cast<const char*>(w.norms + row * w.blocks);
+    for (std::size_t i = 0; i < count * w.blocks * sizeof(half); i += 64) __builtin_prefetch(at + i);
 }
 
 /// Every weight of a block is off by the same amount: the offset of the grid, less the bias of the dot product. What
@@ -153,7 +180,7 @@ void decode_wire(const product_matrix& w, const std::uint8_t* const* rows, std::
     for (std::size_t r = 0; r < count; ++r) {
         const auto decode = [=](const std::uint8_t* packed) noexcept {
             for (std::size_t i = 0; i < columns; i += S::bytes, packed += reader::step) {
-                S::prefetch(ahead(packed));
+                S::prefetch(packed + 2 * code_prefetch);
                 const auto codes = loose ? reader::read_loose(packed) : reader::read(packed);
                 store_weights<S, Bits, Mode>(codes, look_up, high + r * stride + i, low + r * stride + i);
             }

@@ -94,7 +94,7 @@ struct highway_backend {
         raw::load_bfloat16_pairs(p, even.raw, odd.raw);
     }
     static HLWQ_INLINE i32 widen_u8(const std::uint8_t* p) noexcept { return i32{raw::widen_u8(p)}; }
-    static HLWQ_INLINE void prefetch(const void* p) noexcept { __builtin_prefetch(p, 0, 2); }
+    static HLWQ_INLINE void prefetch(const void* p) noexcept { __builtin_prefetch(p); }
 
     // ---- float and int32 lanes
 

@@ -88,7 +88,7 @@ struct scalar_backend {
         return each<i32>([&](std::size_t i) { return std::int32_t{p[i]}; });
     }
     /// Asks for the cache line of `p`, into the second-level cache; any address is allowed.
-    static HLWQ_INLINE void prefetch(const void* p) noexcept { __builtin_prefetch(p, 0, 2); }
+    static HLWQ_INLINE void prefetch(const void* p) noexcept { __builtin_prefetch(p); }
 
     // ---- float and int32 lanes
 
