@@ -10,7 +10,7 @@ LAYERS = [  # a header may include those of lower layers and those before it in 
     ["simd/scalar", "simd/x86", "simd/arm", "simd/highway", "simd/xsimd", "simd/backend"],
     ["layout", "distributions", "lloyd_max", "codebook_tables", "codebook", "rotation", "packing"],
     ["packed_matrix", "rotated_input", "quantize"],
-    ["block_dot", "row_panel", "gemv", "gemm", "kv_cache", "expert_cache"],
+    ["block_dot", "row_panel", "gemv", "gemm", "products", "kv_cache", "expert_cache"],
 ]
 GROUND, SIMD, FORMATS, OBJECTS, PRODUCTS = (set(layer) for layer in LAYERS)
 DOORS = {  # the folders and headers beside the layers: what they may include of them

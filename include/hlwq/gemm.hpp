@@ -232,16 +232,21 @@ rows_function choose_gemm(const block_format& format, precision mode) noexcept {
     return nullptr;
 }
 
-template <class S, class E>
-void product_by_tiles(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, precision mode, E&& ex,
-                      const char* what) {
+/// The product in tiles where there is a kernel for it, else row by row; `what` names it in messages.
+template <class S>
+planned_product plan_tiles(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, precision mode,
+                           const char* what) {
     const rows_function rows = choose_gemm<S>(w.format, mode);
-    if (rows == nullptr) return product_by_rows<S>(w, x, y, mode, ex, what);
-    const auto nothing = []<class Layout>(const product_matrix&) {};
-    const product_matrix m = make_product_matrix<S>(w, x, y, mode, what, nothing);
-    ex.parallel_for(w.rows, gemm_rows<S>, [&](std::size_t begin, std::size_t end, unsigned) noexcept {
-        if (y.rows != 0) rows(m, begin, end, x, y);
-    });
+    if (rows == nullptr) return plan_rows<S>(w, x, y, mode, what);
+    const product_matrix m = make_product_matrix<S>(w, x, y, mode, what, []<class Layout>(const product_matrix&) {});
+    return {m, {rows, nullptr, 0, gemm_rows<S>}, w.rows, x, y};
+}
+
+/// By the kernel that suits the number of tokens.
+template <class S>
+planned_product plan_product(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, precision mode,
+                             const char* what) {
+    return y.rows <= gemv_tokens ? plan_rows<S>(w, x, y, mode, what) : plan_tiles<S>(w, x, y, mode, what);
 }
 
 }  // namespace detail
@@ -249,15 +254,14 @@ void product_by_tiles(const packed_matrix_view& w, const rotated_input& x, matri
 /// y[token][row] = product of row `row` of w with that token of x, by the kernel for many tokens where there is one.
 template <simd::backend S = simd::native, executor E = serial_executor>
 void gemm(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, precision mode, E&& ex = {}) {
-    detail::product_by_tiles<S>(w, x, y, mode, ex, "gemm");
+    detail::compute(detail::plan_tiles<S>(w, x, y, mode, "gemm"), ex);
 }
 
 /// y[token][row] = product of row `row` of w with that token of x, in a precision that x has: as `gemv`, bit for bit
 /// the result of each token alone, for up to eight tokens, as `gemm` for more.
 template <simd::backend S = simd::native, executor E = serial_executor>
 void matmul(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, precision mode, E&& ex = {}) {
-    if (y.rows <= detail::gemv_tokens) return detail::product_by_rows<S>(w, x, y, mode, ex, "matmul");
-    detail::product_by_tiles<S>(w, x, y, mode, ex, "matmul");
+    detail::compute(detail::plan_product<S>(w, x, y, mode, "matmul"), ex);
 }
 
 /// The same in the precision of x.

@@ -119,13 +119,13 @@ HLWQ_INLINE void integer_group(const product_matrix& w, const row_group<gemv_row
         if constexpr (Mode == precision::fast) {
             HLWQ_UNROLL for (std::size_t r = 0; r < gemv_rows; ++r) {
                 for (std::size_t i = 0; i < count; ++i) {
-                    ahead.template next<S>(block_bytes);
+                    ahead.next(block_bytes);
                     add(r, i);
                 }
             }
         } else {
             for (std::size_t i = 0; i < count; ++i) {
-                ahead.template next<S>(gemv_rows * block_bytes);
+                ahead.next(gemv_rows * block_bytes);
                 HLWQ_UNROLL for (std::size_t r = 0; r < gemv_rows; ++r) add(r, i);
             }
         }
@@ -171,7 +171,7 @@ void wire_rows_128(const product_matrix& w, std::size_t begin, std::size_t end, 
     };
     const rotated_token token = x.token(0);
     const weight_shift<S> shift(w.weights, Mode);
-    prefetcher ahead(w, begin, gemv_rows, gemv_distance<Mode>);
+    prefetcher ahead(w, begin, end, gemv_rows, gemv_distance<Mode>);
     each_group(w, begin, end, y.row(0), [&](const row_group<gemv_rows>& rows, float* out) noexcept {
         integer_group<S, Mode, 128, wire<Bits>::block_bytes(128)>(w, rows, token, shift, ahead, dot, out);
     });
@@ -195,7 +195,7 @@ void wire_rows(const product_matrix& w, std::size_t begin, std::size_t end, cons
     } else {
         const plane_codebooks<S, Bits, Mode> look_up(w.planes);
         const weight_shift<S> shift(w.weights, Mode);
-        prefetcher ahead(w, begin, gemv_rows, gemv_distance<Mode>);
+        prefetcher ahead(w, begin, end, gemv_rows, gemv_distance<Mode>);
         const auto dot = [&](const std::uint8_t* packed, const std::int8_t* bytes,
                              const std::int8_t* low_bytes) noexcept {
             return with_margin<overread>(w, packed, w.block_bytes, [&](const std::uint8_t* p) noexcept {
@@ -225,7 +225,7 @@ void unpacked_rows(const product_matrix& w, std::size_t begin, std::size_t end, 
     } else {
         const plane_codebooks<S, Bits, Mode> look_up(w.planes);
         const weight_shift<S> shift(w.weights, Mode);
-        prefetcher ahead(w, begin, gemv_rows, gemv_distance<Mode>);
+        prefetcher ahead(w, begin, end, gemv_rows, gemv_distance<Mode>);
         const auto dot = [&](const std::uint8_t* packed, const std::int8_t* bytes,
                              const std::int8_t* low_bytes) noexcept {
             std::uint8_t codes[max_block];
@@ -446,11 +446,12 @@ void token_rows(const product_matrix& w, std::size_t begin, std::size_t end, con
 }
 
 /// The row loops for a format: `rows` everywhere; `inner`, where it is set, for rows behind which the codes go on for
-/// `overread` bytes.
+/// `overread` bytes. Shares of workers begin at multiples of `grain` rows.
 struct gemv_plan {
     rows_function rows = nullptr;
     rows_function inner = nullptr;
     std::size_t overread = 0;
+    std::size_t grain = gemv_rows;
 };
 
 template <class S, class Layout, precision Mode>
@@ -478,10 +479,37 @@ gemv_plan plan_gemv(const product_matrix& w, std::size_t tokens) noexcept {
     return {plain_rows<Mode>};
 }
 
-/// y[token][row] = product of row `row` of w with that token of x; `what` names the product in messages.
-template <class S, class E>
-void product_by_rows(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, precision mode, E&& ex,
-                     const char* what) {
+/// A product that was checked and has its kernel: what remains is to compute its rows, in any division.
+struct planned_product {
+    product_matrix w;
+    gemv_plan plan;
+    std::size_t rows = 0;
+    std::size_t inner_end = 0;  // from the rows behind it a whole vector could reach beyond the codes
+    const rotated_input* x = nullptr;
+    matrix_view<float> y;
+
+    planned_product() = default;
+    planned_product(const product_matrix& m, const gemv_plan& chosen, std::size_t row_count, const rotated_input& in,
+                    matrix_view<float> out) noexcept
+        : w(m), plan(chosen), rows(out.rows != 0 ? row_count : 0), x(&in), y(out) {
+        if (plan.inner != nullptr && w.row_bytes != 0) {
+            const std::size_t last = (plan.overread + w.row_bytes - 1) / w.row_bytes;
+            inner_end = rows > last ? (rows - last) / gemv_rows * gemv_rows : 0;
+        }
+    }
+
+    /// promises: begin a multiple of plan.grain
+    void compute(std::size_t begin, std::size_t end) const noexcept {
+        const std::size_t middle = std::clamp(inner_end, begin, end);
+        if (begin < middle) plan.inner(w, begin, middle, *x, y);
+        if (middle < end) plan.rows(w, middle, end, *x, y);
+    }
+};
+
+/// The product row by row; `what` names it in messages.
+template <class S>
+planned_product plan_rows(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, precision mode,
+                          const char* what) {
     gemv_plan plan;
     const auto choose = [&]<class Layout>(const product_matrix& m) {
         plan = mode == precision::exact  ? plan_gemv<S, Layout, precision::exact>(m, y.rows)
@@ -489,20 +517,19 @@ void product_by_rows(const packed_matrix_view& w, const rotated_input& x, matrix
                                          : plan_gemv<S, Layout, precision::precise>(m, y.rows);
     };
     const product_matrix m = make_product_matrix<S>(w, x, y, mode, what, choose);
+    return {m, plan, w.rows, x, y};
+}
 
-    // From the rows behind `inner_end` a whole vector could reach beyond the codes.
-    std::size_t inner_end = 0;
-    if (plan.inner != nullptr && m.row_bytes != 0) {
-        const std::size_t last = (plan.overread + m.row_bytes - 1) / m.row_bytes;
-        inner_end = w.rows > last ? (w.rows - last) / gemv_rows * gemv_rows : 0;
-    }
-    // A region costs as much as the product of some 16 KiB of codes.
-    const std::size_t grain = gemv_rows * (16384 / (gemv_rows * m.row_bytes + 1) + 1);
-    ex.parallel_for(w.rows, grain, [&](std::size_t begin, std::size_t end, unsigned) noexcept {
-        const std::size_t middle = std::clamp(inner_end, begin, end);
-        if (begin < middle) plan.inner(m, begin, middle, x, y);
-        if (middle < end) plan.rows(m, middle, end, x, y);
-    });
+/// Codes whose product takes as long as a region costs.
+inline constexpr std::size_t region_bytes = 16384;
+
+/// The product, its rows divided among the workers of `ex`.
+template <class E>
+void compute(const planned_product& p, E&& ex) {
+    const std::size_t group = p.plan.grain * p.w.row_bytes;
+    const std::size_t grain = p.plan.grain * (region_bytes / (group + 1) + 1);
+    ex.parallel_for(p.rows, grain,
+                    [&](std::size_t begin, std::size_t end, unsigned) noexcept { p.compute(begin, end); });
 }
 
 }  // namespace detail
@@ -511,7 +538,7 @@ void product_by_rows(const packed_matrix_view& w, const rotated_input& x, matrix
 /// token of x and a column for each row of w.
 template <simd::backend S = simd::native, executor E = serial_executor>
 void gemv(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, precision mode, E&& ex = {}) {
-    detail::product_by_rows<S>(w, x, y, mode, ex, "gemv");
+    detail::compute(detail::plan_rows<S>(w, x, y, mode, "gemv"), ex);
 }
 
 /// The same in the precision of x.

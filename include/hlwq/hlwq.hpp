@@ -28,3 +28,4 @@
 #include "hlwq/row_panel.hpp"
 #include "hlwq/gemv.hpp"
 #include "hlwq/gemm.hpp"
+#include "hlwq/products.hpp"

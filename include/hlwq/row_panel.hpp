@@ -95,21 +95,24 @@ HLWQ_INLINE void load_norms(const half* norms, std::size_t count, float* out) no
 }
 
 /// Asks for packed bytes some way ahead of a kernel that takes rows in groups: as many bytes at each step as the kernel
-/// reads, in the order of the memory, so that every line is asked for once.
+/// reads, in the order of the memory, so that every line of rows [begin, end) is asked for once.
 class prefetcher {
   public:
-    /// From `distance` behind the `rows` rows from `row` on.
-    HLWQ_INLINE prefetcher(const product_matrix& w, std::size_t row, std::size_t rows, std::size_t distance) noexcept
-        : at_(w.codes + (row + rows) * w.row_bytes + distance) {}
+    /// Asks for the first `rows` rows and `distance` bytes at once.
+    HLWQ_INLINE prefetcher(const product_matrix& w, std::size_t begin, std::size_t end, std::size_t rows,
+                           std::size_t distance) noexcept
+        : at_(w.codes + begin * w.row_bytes), end_(w.codes + end * w.row_bytes) {
+        next(rows * w.row_bytes + distance);
+    }
 
-    template <class S>
     HLWQ_INLINE void next(std::size_t bytes) noexcept {
-        for (std::size_t i = 0; i < bytes; i += 64) S::prefetch(at_ + i);
+        if (at_ >= end_) return;
+        for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(at_ + i);
         at_ += bytes;
     }
 
   private:
-    const std::uint8_t* at_;
+    const std::uint8_t *at_, *end_;
 };
 
 /// The norms of some rows that follow soon: too little data for the processor to find out by itself in time.
