@@ -208,6 +208,19 @@ void wire_rows(const product_matrix& w, std::size_t begin, std::size_t end, cons
     }
 }
 
+/// Straight from the planes layout. Block: 128, or 0 where it is longer.
+template <class S, int Bits, precision Mode, table_fold Fold, std::size_t Block>
+void plane_rows(const product_matrix& w, std::size_t begin, std::size_t end, const rotated_input& x,
+                matrix_view<float> y) noexcept {
+    const split_codebooks<S, Bits, Mode, Fold> look_up(w.planes);
+    const auto dot = [&](const std::uint8_t* packed, const std::int8_t* bytes, const std::int8_t* low_bytes) noexcept {
+        return plane_dot<S, Bits, Mode, Fold>(packed, look_up, bytes, low_bytes, Block != 0 ? Block : w.block);
+    };
+    each_group(w, begin, end, y.row(0), [&](const row_group<gemv_rows>& rows, float* out) noexcept {
+        integer_group<S, Mode>(w, rows, x.token(0), dot, out);
+    });
+}
+
 /// Any layout, unpacked first: blocks of whole vectors of codes, exact of whole vectors of floats.
 template <class S, int Bits, precision Mode>
 void unpacked_rows(const product_matrix& w, std::size_t begin, std::size_t end, const rotated_input& x,
@@ -472,6 +485,13 @@ gemv_plan plan_gemv(const product_matrix& w, std::size_t tokens) noexcept {
                 }
             }
             if (w.block >= S::bytes) return {wire_rows<S, bits, Mode>};
+        }
+        if constexpr (Layout::id == layout_id::planes && Mode != precision::exact) {
+            gemv_plan plan;
+            with_fold<bits>(w.fold, [&]<table_fold Fold>() {
+                plan.rows = w.block == 128 ? plane_rows<S, bits, Mode, Fold, 128> : plane_rows<S, bits, Mode, Fold, 0>;
+            });
+            return plan;
         }
         if (w.block >= (Mode == precision::exact ? S::lanes : S::bytes)) return {unpacked_rows<S, bits, Mode>};
     }
