@@ -25,6 +25,7 @@
 #include "hlwq/codebook.hpp"
 #include "hlwq/config.hpp"
 #include "hlwq/layout.hpp"
+#include "hlwq/packed_matrix.hpp"
 #include "hlwq/packing.hpp"
 #include "hlwq/rotated_input.hpp"
 #include "hlwq/simd/backend.hpp"
@@ -101,7 +102,7 @@ inline byte_centroids make_byte_centroids(codebook_view centroids) noexcept {
 
 namespace detail {
 
-/// The planes of `byte_centroids`, plus the bias of the dot product, repeated until 256 entries are full.
+/// The byte planes of `byte_centroids`, plus the bias of the dot product, repeated until 256 entries are full.
 struct biased_planes {
     alignas(64) std::uint8_t high[256], low[256];
 
@@ -139,7 +140,7 @@ struct split_tables {
             negation = negation && low && ((high + mirror) & 0xff) == 0;
         }
         fold = complement ? table_fold::complement : negation ? table_fold::negation : table_fold::none;
-        const auto differences = [&](const std::uint8_t (&from)[256], std::uint8_t (&to)[256]) {
+        const auto differences = [&](const std::uint8_t(&from)[256], std::uint8_t(&to)[256]) {
             for (std::size_t k = 0; k < 256; ++k) to[k] = from[code(k % levels)];
             for (std::size_t bit = 16; bit < levels; bit *= 2) {
                 for (std::size_t k = 0; k < levels; ++k) {
@@ -153,6 +154,14 @@ struct split_tables {
 };
 
 }  // namespace detail
+
+/// The layout from which products of a format are fastest with the vectors of S: wire where bytes can be permuted, and
+/// planes elsewhere, by a factor of 2 to 3, for blocks that can be laid out so.
+template <simd::backend S = simd::native>
+constexpr layout_id preferred_layout(const block_format& format) noexcept {
+    const bool planes = detail::has_vectors<S> && !S::has_byte_permute && format.block % hlwq::planes<1>::unit == 0;
+    return planes ? layout_id::planes : layout_id::wire;
+}
 
 /// Codes to bytes: a table of 2^Bits bytes, repeated until 256 are full, in registers. Bits of a code above the lowest
 /// `Bits` are ignored where `any_high_bits` says so, else they must be zero.
@@ -237,21 +246,6 @@ class split_codebook {
 };
 
 namespace detail {
-
-/// Restores the codes of one block, whatever its layout.
-using unpack_function = void (*)(const std::uint8_t* packed, std::uint8_t* codes, std::size_t block) noexcept;
-
-template <class S, class Layout>
-void unpack_any(const std::uint8_t* packed, std::uint8_t* codes, std::size_t block) noexcept {
-    if constexpr (has_vectors<S> && Layout::id == layout_id::planes) {
-        using reader = plane_reader<S, Layout::bits>;
-        for (std::size_t i = 0; i < block; i += Layout::unit, packed += Layout::unit_bytes) {
-            reader::store_codes(packed, codes + i);
-        }
-    } else {
-        unpack_block<Layout>(packed, codes, block);
-    }
-}
 
 /// The integer sums of a block, still in lanes.
 template <class S, precision Mode>

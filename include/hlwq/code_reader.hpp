@@ -17,6 +17,7 @@
 
 #include "hlwq/config.hpp"
 #include "hlwq/layout.hpp"
+#include "hlwq/packing.hpp"
 #include "hlwq/simd/backend.hpp"
 
 #include <concepts>
@@ -187,17 +188,18 @@ struct plane_reader {
         (S::store_u8(codes + V * S::bytes, read_codes<V>(unit)), ...);
     }
     template <std::size_t V, std::size_t... K>
-    static HLWQ_INLINE void read_masks(const std::uint8_t* unit, split_codes<S, Bits>& codes,
+    static HLWQ_INLINE void read_masks([[maybe_unused]] const std::uint8_t* unit,
+                                       [[maybe_unused]] split_codes<S, Bits>& codes,
                                        std::index_sequence<K...>) noexcept {
         ((codes.mask[K] = bit<V, 4 + static_cast<int>(K)>(unit)), ...);
     }
 
-    // In a plane of fields of Width bits, field f of byte i belongs to code period * f + i; of the plane of nibbles each
-    // half is such a plane.
+    // In a plane of fields of Width bits, field f of byte i belongs to code period * f + i; of the plane of nibbles
+    // each half is such a plane.
     template <int Width>
     static constexpr std::size_t period = Width == 1 ? 16 : 32;
     template <int Width>
-    static constexpr std::size_t per_half = 8 / Width * period<Width>;
+    static constexpr std::size_t per_half = 8 / Width* period<Width>;
     /// Which field of its byte holds code j.
     template <int Width>
     static constexpr int field_of(std::size_t j) noexcept {
@@ -243,5 +245,24 @@ struct plane_reader {
         return S::bit_mask(bytes_of<width, V>(unit), S::load_u8(bits.at));
     }
 };
+
+namespace detail {
+
+/// Restores the codes of one block, whatever its layout.
+using unpack_function = void (*)(const std::uint8_t* packed, std::uint8_t* codes, std::size_t block) noexcept;
+
+template <class S, class Layout>
+void unpack_any(const std::uint8_t* packed, std::uint8_t* codes, std::size_t block) noexcept {
+    if constexpr (has_vectors<S> && Layout::id == layout_id::planes) {
+        using reader = plane_reader<S, Layout::bits>;
+        for (std::size_t i = 0; i < block; i += Layout::unit, packed += Layout::unit_bytes) {
+            reader::store_codes(packed, codes + i);
+        }
+    } else {
+        unpack_block<Layout>(packed, codes, block);
+    }
+}
+
+}  // namespace detail
 
 }  // namespace hlwq::inline HLWQ_CODE_NAMESPACE
