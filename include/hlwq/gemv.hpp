@@ -5,8 +5,9 @@
 // The input is rotated once and shared; weights are read once, in order, four rows at a time. Of several tokens, up to
 // eight share one reading of the weights, and each has the result that it would have alone, bit for bit.
 //
-//   cost     bits/8 + 2/block bytes a weight from memory. Straight from the wire layout; other layouts, and blocks that
-//            are shorter than a vector of codes (64 with AVX-512), are unpacked first and cost several times as much
+//   cost     bits/8 + 2/block bytes a weight from memory. Straight from the wire layout and from planes, the faster of
+//            which `preferred_layout` names; other layouts, and blocks that are shorter than a vector of codes (64 with
+//            AVX-512), are unpacked first and cost several times as much
 //   error    rms, as a share of the length of a row times that of x: fast 0.6 to 0.75 % at 2 to 5 bits, 1 % at 6 and 7,
 //            1.2 % at 8 (block_dot.hpp says why); precise 0.005 % at every width; exact: rounding in float
 //   threads  rows are divided; the result does not depend on the number of workers
