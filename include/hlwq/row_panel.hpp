@@ -54,9 +54,9 @@ struct product_matrix {
     decode_function decode = nullptr;              // null where blocks are shorter than a vector of codes
     decode_exact_function decode_exact = nullptr;  // null where blocks are shorter than a vector of floats
     std::size_t blocks = 0, block = 0, block_bytes = 0, row_bytes = 0;
-    byte_centroids weights;  // precisions fast and precise
-    biased_planes planes;                   // by code; of the planes layout the tables of split codes
-    table_fold fold = table_fold::none;     // of the planes layout
+    byte_centroids weights;              // precisions fast and precise
+    biased_planes planes;                // by code; of the planes layout the tables of split codes
+    table_fold fold = table_fold::none;  // of the planes layout
 };
 
 /// Blocks that a panel holds.
@@ -211,7 +211,8 @@ void decode_planes(const product_matrix& w, const std::uint8_t* const* rows, std
     for (std::size_t r = 0; r < count; ++r) {
         const std::uint8_t* unit = rows[r] + offset;
         for (std::size_t i = 0; i < columns; i += layout::unit, unit += layout::unit_bytes) {
-            S::prefetch(ahead(unit));
+            for (std::size_t line = 0; line < layout::unit_bytes; line += 64)
+                S::prefetch(unit + 2 * code_prefetch + line);
             store_unit<S, Bits, Mode, Fold>(unit, look_up, high + r * stride + i, low + r * stride + i,
                                             std::make_index_sequence<plane_reader<S, Bits>::vectors>{});
         }
