@@ -1,5 +1,5 @@
 // y = W x from packed codes: bytes of codes and norms per second, and the share of the read bandwidth that the same
-// memory gives in the same process. The input is rotated outside the loop. Columns: 4096.
+// memory gives in the same process. The input is rotated outside the loop. Columns: 4096. The wire layout, and planes.
 #include "hlwq/gemv.hpp"
 
 #include "bandwidth.hpp"
@@ -49,11 +49,11 @@ double bandwidth(std::size_t bytes, unsigned workers) {
 }
 
 /// Arguments: bits, bytes of codes, workers (0: all).
-void gemv(benchmark::State& state, hlwq::precision mode) {
+void gemv(benchmark::State& state, hlwq::precision mode, hlwq::layout_id layout) {
     const auto bits = static_cast<int>(state.range(0));
     const auto bytes = static_cast<std::size_t>(state.range(1));
     const auto workers = static_cast<unsigned>(state.range(2));
-    const hlwq::block_format format{bits, hlwq::layout_id::wire, block, {}};
+    const hlwq::block_format format{bits, layout, block, {}};
     const std::size_t rows = bytes / format.row_bytes(columns) / 4 * 4;
     const std::vector<hlwq::half> norms(format.norm_count(rows, columns), hlwq::half(1.0f));
     const hlwq::packed_matrix_view w{random_bytes().first(format.code_bytes(rows, columns)),
@@ -109,9 +109,12 @@ void cases(benchmark::internal::Benchmark* b) {
     }
 }
 
-BENCHMARK_CAPTURE(gemv, fast, hlwq::precision::fast)->Apply(cases);
-BENCHMARK_CAPTURE(gemv, precise, hlwq::precision::precise)->Apply(cases);
-BENCHMARK_CAPTURE(gemv, exact, hlwq::precision::exact)->Apply(cases);
+BENCHMARK_CAPTURE(gemv, fast, hlwq::precision::fast, hlwq::layout_id::wire)->Apply(cases);
+BENCHMARK_CAPTURE(gemv, precise, hlwq::precision::precise, hlwq::layout_id::wire)->Apply(cases);
+BENCHMARK_CAPTURE(gemv, exact, hlwq::precision::exact, hlwq::layout_id::wire)->Apply(cases);
+BENCHMARK_CAPTURE(gemv, fast_planes, hlwq::precision::fast, hlwq::layout_id::planes)->Apply(cases);
+BENCHMARK_CAPTURE(gemv, precise_planes, hlwq::precision::precise, hlwq::layout_id::planes)->Apply(cases);
+BENCHMARK_CAPTURE(gemv, exact_planes, hlwq::precision::exact, hlwq::layout_id::planes)->Apply(cases);
 BENCHMARK_CAPTURE(rotate_input, fast, hlwq::precision::fast);
 BENCHMARK_CAPTURE(rotate_input, precise, hlwq::precision::precise);
 BENCHMARK_CAPTURE(rotate_input, exact, hlwq::precision::exact);

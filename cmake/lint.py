@@ -8,8 +8,8 @@ from pathlib import Path
 LAYERS = [  # a header may include those of lower layers and those before it in its own
     ["config", "error", "float16", "matrix_view", "executor"],
     ["simd/scalar", "simd/x86", "simd/arm", "simd/highway", "simd/xsimd", "simd/backend"],
-    ["layout", "distributions", "lloyd_max", "codebook_tables", "codebook", "rotation", "packing"],
-    ["packed_matrix", "rotated_input", "quantize"],
+    ["layout", "distributions", "lloyd_max", "codebook_tables", "codebook", "rotation", "packing", "code_reader"],
+    ["packed_matrix", "repack", "rotated_input", "quantize"],
     ["block_dot", "row_panel", "gemv", "gemm", "products", "kv_cache", "expert_cache"],
 ]
 GROUND, SIMD, FORMATS, OBJECTS, PRODUCTS = (set(layer) for layer in LAYERS)

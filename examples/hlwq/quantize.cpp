@@ -37,6 +37,7 @@ constexpr std::size_t block_size = 128;
 struct quantize_settings : settings, output_settings {
     std::optional<int> bits;
     std::string recipe, policy = "published-moe", encoder = "searched", codebook = "legacy-a", format = "hlwq";
+    std::string layout = "wire";
     fs::path report;
     bool keep_unknown = false;
 };
@@ -80,6 +81,7 @@ T parse(const std::optional<T>& value, std::string_view option, std::string_view
 
 struct choices {
     format_id format;
+    hlwq::layout_id layout;  // of format hlwq
     hlwq::codebook_id codebook;
     hlwq::encoder_id encoder;
     hlwq::checkpoint::recipe recipe;
@@ -88,7 +90,15 @@ struct choices {
 choices make_choices(const quantize_settings& s, const std::string& recipe_text) {
     const auto policy = parse(hlwq::checkpoint::parse_policy(s.policy), "--policy",
                               "published-moe, package, linear-layers or video", s.policy);
-    return {parse(hlwq::checkpoint::parse_format(s.format), "--format", "hlwq or polar-v5", s.format),
+    const auto format = parse(hlwq::checkpoint::parse_format(s.format), "--format", "hlwq or polar-v5", s.format);
+    const auto layout = parse(hlwq::checkpoint::parse_layout(s.layout), "--layout", "wire or planes", s.layout);
+    if (layout == hlwq::layout_id::planes && format != format_id::hlwq) {
+        throw usage_error("--layout planes: expected --format hlwq, found " + s.format);
+    }
+    if (layout == hlwq::layout_id::planes && !hlwq::planes<1>::allows(block_size)) {
+        throw usage_error("--layout planes: expected blocks of a multiple of 128, found " + std::to_string(block_size));
+    }
+    return {format, layout,
             parse(hlwq::parse_codebook(s.codebook), "--codebook", "legacy-a, legacy-b or converged", s.codebook),
             s.encoder == "nearest" ? hlwq::encoder_id::nearest : hlwq::encoder_id::searched,
             s.recipe.empty() ? hlwq::checkpoint::recipe(policy, s.bits)
@@ -154,7 +164,8 @@ work plan_work(const hlwq::checkpoint::reader& model, const choices& chosen, boo
         j.cols = tensor.shape[fused ? 2 : 1];
         j.format.bits = d.bits;
         j.format.block = block_size;
-        j.format.layout = hlwq::checkpoint::layout_of(chosen.format, d.bits);
+        j.format.layout = chosen.layout == hlwq::layout_id::planes ? chosen.layout
+                                                                   : hlwq::checkpoint::layout_of(chosen.format, d.bits);
         const std::uint64_t slices = fused ? tensor.shape[0] : 1;
         for (std::uint64_t e = 0; e < slices; ++e) {
             if (fused) j.slice = e;
@@ -362,7 +373,8 @@ void print_result(const quantize_settings& s, const shard_plan& plan, const hlwq
         write_report(s.report, "Quantization of " + fs::absolute(s.in).lexically_normal().filename().string(),
                      {{"from", s.in.string()},
                       {"to", s.dry_run ? "nothing (dry run)" : s.out.string()},
-                      {"format", format + ", codebook " + s.codebook + ", encoder " + s.encoder},
+                      {"format", format + ", codebook " + s.codebook + ", encoder " + s.encoder +
+                                     (s.layout == "wire" ? "" : ", layout " + s.layout)},
                       {"parameters", console::grouped(total.parameters) + ", " + share},
                       {"bytes", bytes(end.bytes_before) + " before, " + bytes(plan.tensor_bytes) + " after; " + width}},
                      coverage);
@@ -415,6 +427,7 @@ nlohmann::json recorded_options(const quantize_settings& s, const std::string& r
                            {"--encoder", s.encoder},
                            {"--codebook", s.codebook},
                            {"--format", s.format},
+                           {"--layout", s.layout},
                            {"--keep-unknown", s.keep_unknown},
                            {"--shard-size", parse_size(s.shard_size, "--shard-size")}};
     if (s.bits) options["--bits"] = *s.bits;
@@ -508,6 +521,9 @@ void add_quantize(CLI::App& app) {
         ->capture_default_str();
     command->add_option("--format", s->format, "what is written")
         ->check(CLI::IsMember({"hlwq", "polar-v5"}))
+        ->capture_default_str();
+    command->add_option("--layout", s->layout, "order of bits in format hlwq; programs of others read wire only")
+        ->check(CLI::IsMember({"wire", "planes"}))
         ->capture_default_str();
     command->add_option("--report", s->report, "write a page about the result")->type_name("FILE.html");
     command->add_flag("--keep-unknown", s->keep_unknown, "keep large tensors that no rule knows");

@@ -51,6 +51,10 @@ struct model_weights {
     std::deque<std::vector<std::byte>> copies;  // of tensors that lie across the alignment of their type
 };
 
+/// The layout in which the codes of a matrix are computed with: the one that was asked for, else the one that this
+/// processor reads fastest. Matrices that no product reads, or that cannot be laid out so, keep their own.
+hlwq::layout_id layout_in_memory(const hlwq::checkpoint::tensor& t, std::optional<hlwq::layout_id> asked);
+
 /// The views in the result live as long as `file`.
 model_weights load_weights(const hlwq::checkpoint::reader& file, const model_config& config);
 

@@ -10,7 +10,7 @@
 // the offset completes the product. What precise leaves out is low_i * low_bytes_i, 1 / 254^2 of it.
 // A backend whose dot product takes unsigned weights stores w + 128 and takes 128 times the same sum off again.
 //
-// Codes come from memory a vector at a time where a reader for the layout exists (`wire_reader`), else through
+// Codes come from memory a vector at a time where a reader for the layout exists (code_reader.hpp), else through
 // `unpack_block`. The plain loops serve the scalar backend, where arrays that play vector are some 17 times slower,
 // and blocks that are shorter than a vector of codes.
 //
@@ -21,9 +21,11 @@
 //            low bytes at most 0.00003
 #pragma once
 
+#include "hlwq/code_reader.hpp"
 #include "hlwq/codebook.hpp"
 #include "hlwq/config.hpp"
 #include "hlwq/layout.hpp"
+#include "hlwq/packed_matrix.hpp"
 #include "hlwq/packing.hpp"
 #include "hlwq/rotated_input.hpp"
 #include "hlwq/simd/backend.hpp"
@@ -36,6 +38,7 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 namespace hlwq {
 
@@ -99,15 +102,7 @@ inline byte_centroids make_byte_centroids(codebook_view centroids) noexcept {
 
 namespace detail {
 
-/// Whether vectors are worth their name; the arrays of the scalar backend are not.
-template <class S>
-inline constexpr bool has_vectors = !std::same_as<S, simd::scalar_backend>;
-
-struct byte_table {
-    std::uint8_t at[64];
-};
-
-/// The planes of `byte_centroids`, plus the bias of the dot product, repeated until 256 entries are full.
+/// The byte planes of `byte_centroids`, plus the bias of the dot product, repeated until 256 entries are full.
 struct biased_planes {
     alignas(64) std::uint8_t high[256], low[256];
 
@@ -121,7 +116,52 @@ struct biased_planes {
     }
 };
 
+/// How the byte of a negative centroid follows from that of its mirror image; bias and all, modulo 256.
+enum class table_fold : std::uint8_t {
+    none,        // in no way that is known
+    complement,  // ~w in the plane of weights, -low in that of low bytes: symmetric, on the half-integer grid
+    negation,    // -w, -low: symmetric, on whole numbers
+};
+
+/// The tables of `split_codebook`: the byte of a code is the exclusive or over all sets of its upper bits that are set.
+struct split_tables {
+    biased_planes planes;
+    table_fold fold = table_fold::none;
+
+    split_tables() = default;
+    split_tables(const biased_planes& by_code, int bits) noexcept {
+        const std::size_t levels = std::size_t{1} << bits, half = levels / 2;
+        const auto code = [&](std::size_t stored) { return stored < half ? half + stored : levels - 1 - stored; };
+        bool complement = bits > 4, negation = bits > 4;
+        for (std::size_t k = 0; k < half; ++k) {
+            const std::uint8_t high = by_code.high[half + k], mirror = by_code.high[half - 1 - k];
+            const bool low = ((by_code.low[half + k] + by_code.low[half - 1 - k]) & 0xff) == 0;
+            complement = complement && low && (high ^ mirror) == 0xff;
+            negation = negation && low && ((high + mirror) & 0xff) == 0;
+        }
+        fold = complement ? table_fold::complement : negation ? table_fold::negation : table_fold::none;
+        const auto differences = [&](const std::uint8_t(&from)[256], std::uint8_t(&to)[256]) {
+            for (std::size_t k = 0; k < 256; ++k) to[k] = from[code(k % levels)];
+            for (std::size_t bit = 16; bit < levels; bit *= 2) {
+                for (std::size_t k = 0; k < levels; ++k) {
+                    if ((k & bit) != 0) to[k] = static_cast<std::uint8_t>(to[k] ^ to[k - bit]);
+                }
+            }
+        };
+        differences(by_code.high, planes.high);
+        differences(by_code.low, planes.low);
+    }
+};
+
 }  // namespace detail
+
+/// The layout from which products of a format are fastest with the vectors of S: wire where bytes can be permuted, and
+/// planes elsewhere, by a factor of 2 to 3, for blocks that can be laid out so.
+template <simd::backend S = simd::native>
+constexpr layout_id preferred_layout(const block_format& format) noexcept {
+    const bool planes = detail::has_vectors<S> && !S::has_byte_permute && format.block % hlwq::planes<1>::unit == 0;
+    return planes ? layout_id::planes : layout_id::wire;
+}
 
 /// Codes to bytes: a table of 2^Bits bytes, repeated until 256 are full, in registers. Bits of a code above the lowest
 /// `Bits` are ignored where `any_high_bits` says so, else they must be zero.
@@ -169,87 +209,43 @@ class byte_codebook {
     typename S::u8 piece_[pieces];
 };
 
-/// Reads S::bytes codes at a time from the wire layout.
-template <class S, int Bits>
-struct wire_reader {
-    /// Packed bytes of one vector of codes, and how far behind them a load reaches.
-    static constexpr std::size_t step = S::bytes * Bits / 8;
-    static constexpr std::size_t overread = Bits == 8 ? 0 : S::has_byte_permute ? S::bytes - step : 16 - 2 * Bits;
+/// The same for split codes. Fold: how the entries of the negative half follow from the others.
+template <class S, int Bits, detail::table_fold Fold>
+class split_codebook {
+    using split = split_codes<S, Bits>;
+    static constexpr bool folds = Fold != detail::table_fold::none;
+    static constexpr std::size_t choices = split::masks - (folds ? 1 : 0);  // masks that choose among tables
+    static_assert(!folds || Bits > 4);
 
-    /// The codes at `packed`, with anything in their bits above the lowest `Bits`.
-    /// promises: packed readable for step + overread bytes
-    static HLWQ_INLINE typename S::u8 read_loose(const std::uint8_t* packed) noexcept {
-        if constexpr (Bits != 8 && S::has_byte_permute) {
-            // Eight codes to a 64-bit word, first byte highest; the shifts bring each code down to its byte.
-            alignas(64) static constexpr detail::byte_table gather = [] {
-                detail::byte_table t{};
-                for (std::size_t i = 0; i < 64; ++i) {
-                    const std::size_t byte = i % 8;
-                    t.at[i] = static_cast<std::uint8_t>(byte < Bits ? i / 8 * Bits + (Bits - 1 - byte) : 0);
-                }
-                return t;
-            }();
-            alignas(64) static constexpr detail::byte_table shift = [] {
-                detail::byte_table t{};
-                for (std::size_t i = 0; i < 64; ++i) t.at[i] = static_cast<std::uint8_t>(Bits * (7 - i % 8));
-                return t;
-            }();
-            const auto words = S::permute_bytes(S::load_u8(packed), S::load_u8(gather.at));
-            return S::multishift(words, S::load_u8(shift.at));
-        } else {
-            return read(packed);
-        }
+  public:
+    HLWQ_INLINE explicit split_codebook(const std::uint8_t (&table)[256]) noexcept {
+        for (std::size_t k = 0; k < tables; ++k) table_[k] = S::load_dup16(table + 16 * k);
     }
 
-    /// The codes at `packed`.
-    /// promises: packed readable for step + overread bytes
-    static HLWQ_INLINE typename S::u8 read(const std::uint8_t* packed) noexcept {
-        constexpr std::size_t mask = (1u << Bits) - 1u;
-        if constexpr (Bits == 8) {
-            return S::load_u8(packed);
-        } else if constexpr (S::has_byte_permute) {
-            return S::and_(read_loose(packed), S::set_u8(static_cast<std::uint8_t>(mask)));
-        } else {
-            // 16 codes from 16 bytes, of which 2 * Bits count. Every code lies in the two bytes from its first bit on;
-            // these become a 16-bit lane, and a product with a power of two shifts each lane by its own count.
-            struct windows {
-                detail::byte_table even, odd, even_shift, odd_shift, even_mask, odd_mask;
-            };
-            alignas(64) static constexpr windows t = [] {
-                windows r{};
-                const auto put = [](detail::byte_table& table, std::size_t lane, std::size_t word) {
-                    table.at[2 * lane] = static_cast<std::uint8_t>(word & 0xff);
-                    table.at[2 * lane + 1] = static_cast<std::uint8_t>(word >> 8);
-                };
-                for (std::size_t lane = 0; lane < 32; ++lane) {
-                    for (const bool odd : {false, true}) {
-                        const std::size_t bit = Bits * (lane % 8 * 2 + (odd ? 1 : 0)), byte = bit / 8, inner = bit % 8;
-                        put(odd ? r.odd : r.even, lane, byte << 8 | (byte + 1));
-                        put(odd ? r.odd_shift : r.even_shift, lane, std::size_t{1} << (odd ? inner : inner + Bits));
-                    }
-                    put(r.even_mask, lane, mask);
-                    put(r.odd_mask, lane, mask << 8);
-                }
-                return r;
-            }();
-            const auto v = S::template load_blocks<2 * Bits>(packed);
-            const auto even = S::mulhi16(S::shuffle16(v, S::load_u8(t.even.at)), S::load_u8(t.even_shift.at));
-            const auto odd = S::template shr16<8 - Bits>(
-                S::mullo16(S::shuffle16(v, S::load_u8(t.odd.at)), S::load_u8(t.odd_shift.at)));
-            return S::or_(S::and_(even, S::load_u8(t.even_mask.at)), S::and_(odd, S::load_u8(t.odd_mask.at)));
+    HLWQ_INLINE typename S::u8 operator()(const split& codes) const noexcept {
+        auto found = S::shuffle16(table_[0], codes.index);
+        // The mask of a set of bits: that of the set without its lowest bit, and that bit's.
+        typename S::u8 mask[tables];
+        HLWQ_UNROLL for (std::size_t k = 1; k < tables; ++k) {
+            const std::size_t rest = k & (k - 1);
+            const auto lowest = codes.mask[std::countr_zero(k)];
+            mask[k] = rest == 0 ? lowest : S::and_(mask[rest], lowest);
+            found = S::xor_(found, S::and_(S::shuffle16(table_[k], codes.index), mask[k]));
         }
+        if constexpr (folds) {
+            const auto negative = codes.mask[split::masks - 1];
+            found = S::xor_(found, negative);
+            if constexpr (Fold == detail::table_fold::negation) found = S::sub_u8(found, negative);
+        }
+        return found;
     }
+
+  private:
+    static constexpr std::size_t tables = std::size_t{1} << choices;
+    typename S::u8 table_[tables];
 };
 
 namespace detail {
-
-/// Restores the codes of one block, whatever its layout.
-using unpack_function = void (*)(const std::uint8_t* packed, std::uint8_t* codes, std::size_t block) noexcept;
-
-template <class Layout>
-void unpack_any(const std::uint8_t* packed, std::uint8_t* codes, std::size_t block) noexcept {
-    unpack_block<Layout>(packed, codes, block);
-}
 
 /// The integer sums of a block, still in lanes.
 template <class S, precision Mode>
@@ -284,6 +280,40 @@ struct plane_codebooks {
         }
     }
 };
+
+/// The same for split codes.
+template <class S, int Bits, precision Mode, table_fold Fold>
+struct split_codebooks {
+    struct nothing {
+        HLWQ_INLINE explicit nothing(const std::uint8_t (&)[256]) noexcept {}
+    };
+    static constexpr table_fold low_fold = Fold == table_fold::none ? Fold : table_fold::negation;
+    split_codebook<S, Bits, Fold> high;
+    std::conditional_t<Mode == precision::precise, split_codebook<S, Bits, low_fold>, nothing> low;
+
+    HLWQ_INLINE explicit split_codebooks(const biased_planes& tables) noexcept : high(tables.high), low(tables.low) {}
+
+    HLWQ_INLINE void add(const split_codes<S, Bits>& codes, const std::int8_t* bytes, const std::int8_t* low_bytes,
+                         block_sums<S, Mode>& sums) const noexcept {
+        const auto x = S::load_i8(bytes);
+        const auto weights = high(codes);
+        S::dot4(sums.high, weights, x);
+        if constexpr (Mode == precision::precise) {
+            S::dot4(sums.low, weights, S::load_i8(low_bytes));
+            S::dot4(sums.low, low(codes), x);
+        }
+    }
+};
+
+/// Calls f.operator()<Fold>() with the fold of tables for that many bits.
+template <int Bits, class F>
+void with_fold(table_fold fold, F f) {
+    if constexpr (Bits > 4) {
+        if (fold == table_fold::complement) return f.template operator()<table_fold::complement>();
+        if (fold == table_fold::negation) return f.template operator()<table_fold::negation>();
+    }
+    f.template operator()<table_fold::none>();
+}
 
 // ---- plain loops
 
@@ -387,6 +417,30 @@ HLWQ_INLINE block_sums<S, Mode> wire_dot(const std::uint8_t* packed, const plane
     return sums;
 }
 
+// ---- straight from the planes layout
+
+template <class S, int Bits, precision Mode, table_fold Fold, std::size_t... V>
+HLWQ_INLINE void add_unit(const std::uint8_t* unit, const split_codebooks<S, Bits, Mode, Fold>& look_up,
+                          const std::int8_t* bytes, const std::int8_t* low_bytes, block_sums<S, Mode>& sums,
+                          std::index_sequence<V...>) noexcept {
+    // Not by a lambda for each vector: what that captures by reference, gcc 12 keeps in memory.
+    (look_up.add(plane_reader<S, Bits>::template read<V>(unit), bytes + V * S::bytes, low_bytes + V * S::bytes, sums),
+     ...);
+}
+
+template <class S, int Bits, precision Mode, table_fold Fold>
+HLWQ_INLINE block_sums<S, Mode> plane_dot(const std::uint8_t* packed,
+                                          const split_codebooks<S, Bits, Mode, Fold>& look_up, const std::int8_t* bytes,
+                                          const std::int8_t* low_bytes, std::size_t block) noexcept {
+    using layout = planes<Bits>;
+    block_sums<S, Mode> sums;
+    for (std::size_t i = 0; i < block; i += layout::unit) {
+        add_unit<S, Bits, Mode, Fold>(packed + i / layout::unit * layout::unit_bytes, look_up, bytes + i, low_bytes + i,
+                                      sums, std::make_index_sequence<plane_reader<S, Bits>::vectors>{});
+    }
+    return sums;
+}
+
 }  // namespace detail
 
 /// One packed block times one block of rotated values: sum of centroids[code] * values. Reads the block's bytes only.
@@ -394,7 +448,7 @@ HLWQ_INLINE block_sums<S, Mode> wire_dot(const std::uint8_t* packed, const plane
 template <class S, class Layout>
 float block_dot(const std::uint8_t* packed, const float* centroids, const float* values, std::size_t block) noexcept {
     std::uint8_t codes[max_block];
-    unpack_block<Layout>(packed, codes, block);
+    detail::unpack_any<S, Layout>(packed, codes, block);
     if constexpr (detail::has_vectors<S>) {
         if (block >= S::lanes) {
             return S::reduce_add(detail::codes_dot<S, Layout::bits>(codes, centroids, values, block));
@@ -420,11 +474,18 @@ precise_sum integer_block_dot(const std::uint8_t* packed, const byte_centroids& 
     if constexpr (has_vectors<S>) {
         if (block >= S::bytes) {
             const biased_planes planes(centroids, bits, S::weight_bias);
-            const plane_codebooks<S, bits, Mode> look_up(planes);
             block_sums<S, Mode> lanes;
-            if constexpr (Layout::id == layout_id::wire) {
+            if constexpr (Layout::id == layout_id::planes) {
+                const split_tables tables(planes, bits);
+                with_fold<bits>(tables.fold, [&]<table_fold Fold>() {
+                    const split_codebooks<S, bits, Mode, Fold> look_up(tables.planes);
+                    lanes = plane_dot<S, bits, Mode, Fold>(packed, look_up, bytes, low_bytes, block);
+                });
+            } else if constexpr (Layout::id == layout_id::wire) {
+                const plane_codebooks<S, bits, Mode> look_up(planes);
                 lanes = wire_dot<S, bits, Mode>(packed, look_up, bytes, low_bytes, block);
             } else {
+                const plane_codebooks<S, bits, Mode> look_up(planes);
                 unpack_block<Layout>(packed, codes, block);
                 lanes = codes_dot<S, bits, Mode>(codes, look_up, bytes, low_bytes, block);
             }

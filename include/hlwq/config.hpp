@@ -32,10 +32,15 @@
 #define HLWQ_NO_EXCEPTIONS
 #endif
 
-// The instruction set of this translation unit, from predefined macros. avx512vnni means VBMI and VNNI.
+// The instruction set of this translation unit, from predefined macros. avx512vbmi has VBMI and VNNI, avx512vnni VNNI
+// alone (Cascade Lake), avx512 neither.
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__) && \
     defined(__AVX512CD__)
 #if defined(__AVX512VBMI__) && defined(__AVX512VNNI__)
+#define HLWQ_ISA avx512vbmi
+#define HLWQ_ISA_AVX512VBMI
+#define HLWQ_ISA_AVX512VNNI
+#elif defined(__AVX512VNNI__)
 #define HLWQ_ISA avx512vnni
 #define HLWQ_ISA_AVX512VNNI
 #else
@@ -120,7 +125,7 @@ inline namespace HLWQ_CODE_NAMESPACE {
 // Declared here first, so that every later `namespace detail` means this one, in whatever order headers are included.
 namespace detail {}
 
-/// Name of the instruction set that this translation unit was compiled for: "avx512vnni", "avx2", "neon", ...
+/// Name of the instruction set that this translation unit was compiled for: "avx512vbmi", "avx2", "neon", ...
 constexpr const char* isa_name() noexcept { return HLWQ_DETAIL_TEXT(HLWQ_ISA); }
 /// Name of the SIMD backend of this translation unit: "highway", "xsimd" or "scalar".
 constexpr const char* backend_name() noexcept { return HLWQ_DETAIL_TEXT(HLWQ_BACKEND); }

@@ -5,8 +5,9 @@
 // The input is rotated once and shared; weights are read once, in order, four rows at a time. Of several tokens, up to
 // eight share one reading of the weights, and each has the result that it would have alone, bit for bit.
 //
-//   cost     bits/8 + 2/block bytes a weight from memory. Straight from the wire layout; other layouts, and blocks that
-//            are shorter than a vector of codes (64 with AVX-512), are unpacked first and cost several times as much
+//   cost     bits/8 + 2/block bytes a weight from memory. Straight from the wire layout and from planes, the faster of
+//            which `preferred_layout` names; other layouts, and blocks that are shorter than a vector of codes (64 with
+//            AVX-512), are unpacked first and cost several times as much
 //   error    rms, as a share of the length of a row times that of x: fast 0.6 to 0.75 % at 2 to 5 bits, 1 % at 6 and 7,
 //            1.2 % at 8 (block_dot.hpp says why); precise 0.005 % at every width; exact: rounding in float
 //   threads  rows are divided; the result does not depend on the number of workers
@@ -42,9 +43,14 @@ namespace detail {
 /// Rows that are computed together. Shares of workers begin at multiples of it, so that a row has the same company, and
 /// the same result, whoever computes it.
 inline constexpr std::size_t gemv_rows = 4;
+/// Whether the rows of a group are read one behind the other, in the order of the memory. Side by side they share the
+/// loads of the input, of which there are twice as many in precise, and where the dot product takes no unsigned weights
+/// what it makes of the input.
+template <class S, precision Mode>
+inline constexpr bool row_by_row = Mode == precision::fast&& S::weight_bias != 0;
 /// Where rows are read side by side, the last of them is reached sooner than its place in memory says.
-template <precision Mode>
-inline constexpr std::size_t gemv_distance = Mode == precision::fast ? code_prefetch : 2 * code_prefetch;
+template <class S, precision Mode>
+inline constexpr std::size_t gemv_distance = row_by_row<S, Mode> ? code_prefetch : 2 * code_prefetch;
 /// Blocks whose factors are prepared at once.
 inline constexpr std::size_t gemv_blocks = 32;
 /// Tokens that share one reading of the codes.
@@ -114,9 +120,7 @@ HLWQ_INLINE void integer_group(const product_matrix& w, const row_group<gemv_row
             const std::size_t at = (first + i) * block_bytes, column = (first + i) * block;
             sum[r].add(dot(rows.codes[r] + at, x.bytes + column, low_bytes + column), factor[r][i]);
         };
-        // One row behind the other is the order of the memory; side by side, rows share the loads of the input, of
-        // which there are twice as many in precise.
-        if constexpr (Mode == precision::fast) {
+        if constexpr (row_by_row<S, Mode>) {
             HLWQ_UNROLL for (std::size_t r = 0; r < gemv_rows; ++r) {
                 for (std::size_t i = 0; i < count; ++i) {
                     ahead.next(block_bytes);
@@ -171,7 +175,7 @@ void wire_rows_128(const product_matrix& w, std::size_t begin, std::size_t end, 
     };
     const rotated_token token = x.token(0);
     const weight_shift<S> shift(w.weights, Mode);
-    prefetcher ahead(w, begin, end, gemv_rows, gemv_distance<Mode>);
+    prefetcher ahead(w, begin, end, gemv_rows, gemv_distance<S, Mode>);
     each_group(w, begin, end, y.row(0), [&](const row_group<gemv_rows>& rows, float* out) noexcept {
         integer_group<S, Mode, 128, wire<Bits>::block_bytes(128)>(w, rows, token, shift, ahead, dot, out);
     });
@@ -195,7 +199,7 @@ void wire_rows(const product_matrix& w, std::size_t begin, std::size_t end, cons
     } else {
         const plane_codebooks<S, Bits, Mode> look_up(w.planes);
         const weight_shift<S> shift(w.weights, Mode);
-        prefetcher ahead(w, begin, end, gemv_rows, gemv_distance<Mode>);
+        prefetcher ahead(w, begin, end, gemv_rows, gemv_distance<S, Mode>);
         const auto dot = [&](const std::uint8_t* packed, const std::int8_t* bytes,
                              const std::int8_t* low_bytes) noexcept {
             return with_margin<overread>(w, packed, w.block_bytes, [&](const std::uint8_t* p) noexcept {
@@ -206,6 +210,22 @@ void wire_rows(const product_matrix& w, std::size_t begin, std::size_t end, cons
             integer_group<S, Mode>(w, rows, token, shift, ahead, dot, out);
         });
     }
+}
+
+/// Straight from the planes layout. Block: 128, or 0 where it is longer.
+template <class S, int Bits, precision Mode, table_fold Fold, std::size_t Block>
+void plane_rows(const product_matrix& w, std::size_t begin, std::size_t end, const rotated_input& x,
+                matrix_view<float> y) noexcept {
+    const split_codebooks<S, Bits, Mode, Fold> look_up(w.planes);
+    const auto dot = [&](const std::uint8_t* packed, const std::int8_t* bytes, const std::int8_t* low_bytes) noexcept {
+        return plane_dot<S, Bits, Mode, Fold>(packed, look_up, bytes, low_bytes, Block != 0 ? Block : w.block);
+    };
+    const rotated_token token = x.token(0);
+    const weight_shift<S> shift(w.weights, Mode);
+    prefetcher ahead(w, begin, end, gemv_rows, gemv_distance<S, Mode>);
+    each_group(w, begin, end, y.row(0), [&](const row_group<gemv_rows>& rows, float* out) noexcept {
+        integer_group<S, Mode, Block, planes<Bits>::block_bytes(Block)>(w, rows, token, shift, ahead, dot, out);
+    });
 }
 
 /// Any layout, unpacked first: blocks of whole vectors of codes, exact of whole vectors of floats.
@@ -225,7 +245,7 @@ void unpacked_rows(const product_matrix& w, std::size_t begin, std::size_t end, 
     } else {
         const plane_codebooks<S, Bits, Mode> look_up(w.planes);
         const weight_shift<S> shift(w.weights, Mode);
-        prefetcher ahead(w, begin, end, gemv_rows, gemv_distance<Mode>);
+        prefetcher ahead(w, begin, end, gemv_rows, gemv_distance<S, Mode>);
         const auto dot = [&](const std::uint8_t* packed, const std::int8_t* bytes,
                              const std::int8_t* low_bytes) noexcept {
             std::uint8_t codes[max_block];
@@ -473,6 +493,13 @@ gemv_plan plan_gemv(const product_matrix& w, std::size_t tokens) noexcept {
                 }
             }
             if (w.block >= S::bytes) return {wire_rows<S, bits, Mode>};
+        }
+        if constexpr (Layout::id == layout_id::planes && Mode != precision::exact) {
+            gemv_plan plan;
+            with_fold<bits>(w.fold, [&]<table_fold Fold>() {
+                plan.rows = w.block == 128 ? plane_rows<S, bits, Mode, Fold, 128> : plane_rows<S, bits, Mode, Fold, 0>;
+            });
+            return plan;
         }
         if (w.block >= (Mode == precision::exact ? S::lanes : S::bytes)) return {unpacked_rows<S, bits, Mode>};
     }

@@ -1,8 +1,9 @@
 // hlwq/hlwq.hpp — Hadamard-Lloyd Weight Quantization: everything that computes, in one include
 //
 //   config, error, float16, matrix_view, executor     ground: types without an instruction set
-//   layout, codebook, lloyd_max, rotation, packing    formats: where bits lie, what codes mean, H
-//   packed_matrix, rotated_input, quantize            objects: weights and inputs
+//   layout, codebook, lloyd_max, rotation, packing,   formats: where bits lie, what codes mean, H
+//   code_reader
+//   packed_matrix, repack, rotated_input, quantize    objects: weights and inputs
 //   block_dot, row_panel, gemv, gemm                  products straight from packed codes
 //
 // Not included, because they bring dependencies or threads: hlwq/io/*.hpp (checkpoints; needs nlohmann_json) and
@@ -21,7 +22,9 @@
 #include "hlwq/lloyd_max.hpp"
 #include "hlwq/rotation.hpp"
 #include "hlwq/packing.hpp"
+#include "hlwq/code_reader.hpp"
 #include "hlwq/packed_matrix.hpp"
+#include "hlwq/repack.hpp"
 #include "hlwq/rotated_input.hpp"
 #include "hlwq/quantize.hpp"
 #include "hlwq/block_dot.hpp"

@@ -23,6 +23,7 @@
 #include <cstdint>
 #include <cstring>
 #include <string>
+#include <utility>
 
 namespace hlwq::inline HLWQ_CODE_NAMESPACE {
 namespace detail {
@@ -53,8 +54,9 @@ struct product_matrix {
     decode_function decode = nullptr;              // null where blocks are shorter than a vector of codes
     decode_exact_function decode_exact = nullptr;  // null where blocks are shorter than a vector of floats
     std::size_t blocks = 0, block = 0, block_bytes = 0, row_bytes = 0;
-    byte_centroids weights;  // precisions fast and precise
-    biased_planes planes;
+    byte_centroids weights;              // precisions fast and precise
+    biased_planes planes;                // by code; of the planes layout the tables of split codes
+    table_fold fold = table_fold::none;  // of the planes layout
 };
 
 /// Blocks that a panel holds.
@@ -192,6 +194,34 @@ void decode_wire(const product_matrix& w, const std::uint8_t* const* rows, std::
     }
 }
 
+template <class S, int Bits, precision Mode, table_fold Fold, std::size_t... V>
+HLWQ_INLINE void store_unit(const std::uint8_t* unit, const split_codebooks<S, Bits, Mode, Fold>& look_up,
+                            std::uint8_t* high, std::uint8_t* low, std::index_sequence<V...>) noexcept {
+    const auto store = [&](const split_codes<S, Bits>& codes, std::size_t at) noexcept {
+        S::store_u8(high + at, look_up.high(codes));
+        if constexpr (Mode == precision::precise) S::store_u8(low + at, look_up.low(codes));
+    };
+    (store(plane_reader<S, Bits>::template read<V>(unit), V * S::bytes), ...);
+}
+
+/// Straight from the planes layout.
+template <class S, int Bits, precision Mode, table_fold Fold>
+void decode_planes(const product_matrix& w, const std::uint8_t* const* rows, std::size_t count, std::size_t offset,
+                   std::size_t blocks, std::size_t stride, std::uint8_t* high, std::uint8_t* low) noexcept {
+    using layout = planes<Bits>;
+    const split_codebooks<S, Bits, Mode, Fold> look_up(w.planes);
+    const std::size_t columns = blocks * w.block;
+    for (std::size_t r = 0; r < count; ++r) {
+        const std::uint8_t* unit = rows[r] + offset;
+        for (std::size_t i = 0; i < columns; i += layout::unit, unit += layout::unit_bytes) {
+            for (std::size_t line = 0; line < layout::unit_bytes; line += 64)
+                S::prefetch(unit + 2 * code_prefetch + line);
+            store_unit<S, Bits, Mode, Fold>(unit, look_up, high + r * stride + i, low + r * stride + i,
+                                            std::make_index_sequence<plane_reader<S, Bits>::vectors>{});
+        }
+    }
+}
+
 /// Any layout, unpacked first; blocks of whole vectors of codes.
 template <class S, int Bits, precision Mode>
 void decode_unpacked(const product_matrix& w, const std::uint8_t* const* rows, std::size_t count, std::size_t offset,
@@ -232,6 +262,11 @@ void choose_decoders(product_matrix& m, precision mode) noexcept {
         const bool fast = mode == precision::fast;
         if constexpr (Layout::id == layout_id::wire) {
             m.decode = fast ? decode_wire<S, bits, precision::fast> : decode_wire<S, bits, precision::precise>;
+        } else if constexpr (Layout::id == layout_id::planes) {
+            with_fold<bits>(m.fold, [&]<table_fold Fold>() {
+                m.decode = fast ? decode_planes<S, bits, precision::fast, Fold>
+                                : decode_planes<S, bits, precision::precise, Fold>;
+            });
         } else {
             m.decode = fast ? decode_unpacked<S, bits, precision::fast> : decode_unpacked<S, bits, precision::precise>;
         }
@@ -248,6 +283,7 @@ void set_codebook(product_matrix& m, const packed_matrix_view& w, precision mode
         float centroids[256];
         byte_centroids weights;
         biased_planes planes;
+        split_tables split;
     };
     static thread_local memory known[max_bits + 1];
     memory& last = known[w.format.bits];
@@ -255,9 +291,12 @@ void set_codebook(product_matrix& m, const packed_matrix_view& w, precision mode
         std::copy(w.centroids.begin(), w.centroids.end(), last.centroids);
         last.weights = make_byte_centroids(w.centroids);
         last.planes = biased_planes(last.weights, w.format.bits, S::weight_bias);
+        last.split = split_tables(last.planes, w.format.bits);
     }
+    const bool split = w.format.layout == layout_id::planes;
     m.weights = last.weights;
-    m.planes = last.planes;
+    m.planes = split ? last.split.planes : last.planes;
+    m.fold = last.split.fold;
 }
 
 /// The matrix as a product in some precision sees it. visit.operator()<Layout>(m) may add to it what depends on the
@@ -283,7 +322,7 @@ product_matrix make_product_matrix(const packed_matrix_view& w, const rotated_in
     m.blocks = w.format.blocks_per_row(w.cols);
     set_codebook<S>(m, w, mode);
     with_format(w.format, [&]<class Layout>() {
-        m.unpack = unpack_any<Layout>;
+        m.unpack = unpack_any<S, Layout>;
         m.block_bytes = Layout::block_bytes(w.format.block);
         choose_decoders<S, Layout>(m, mode);
         visit.template operator()<Layout>(m);

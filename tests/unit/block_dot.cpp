@@ -1,7 +1,6 @@
 #include "hlwq/block_dot.hpp"
 
 #include "backends.hpp"
-#include "guard_page.hpp"
 #include "reference.hpp"
 #include "tally.hpp"
 
@@ -12,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <string>
 #include <vector>
 
 namespace {
@@ -45,6 +45,21 @@ std::vector<std::uint8_t> random_codes(std::size_t count, int bits, reference::r
     std::vector<std::uint8_t> codes(count);
     for (auto& c : codes) c = static_cast<std::uint8_t>(source.below(std::size_t{1} << bits));
     return codes;
+}
+
+/// The integers of the built-in tables, and of one without symmetry.
+std::vector<hlwq::byte_centroids> integer_codebooks(int bits) {
+    std::vector<hlwq::byte_centroids> all;
+    for (const auto id : {hlwq::codebook_id::legacy_a, hlwq::codebook_id::legacy_b, hlwq::codebook_id::converged}) {
+        all.push_back(hlwq::make_byte_centroids(hlwq::codebook_table(id, bits)));
+    }
+    std::vector<float> skew(std::size_t{1} << bits);
+    for (std::size_t k = 0; k < skew.size(); ++k) {
+        const float place = static_cast<float>(k) / static_cast<float>(skew.size() - 1);
+        skew[k] = -1.0f + 3.0f * place * place;
+    }
+    all.push_back(hlwq::make_byte_centroids(skew));
+    return all;
 }
 
 double standard_normal_below(double x) { return 0.5 * std::erfc(-x / std::sqrt(2.0)); }
@@ -99,45 +114,112 @@ TEST_CASE_TEMPLATE("fast and precise: integers are those of the definition, ever
     reference::random source(2);
     std::size_t compared = 0;
     of_backend<S>::each_layout([&]<class Layout>() {
-        const auto centroids =
-            hlwq::make_byte_centroids(hlwq::codebook_table(hlwq::codebook_id::converged, Layout::bits));
-        for (std::size_t block = hlwq::min_block; block <= hlwq::max_block; block *= 2) {
-            if (!Layout::allows(block)) continue;
-            for (int round = 0; round < 3; ++round) {
-                CAPTURE(Layout::name);
-                CAPTURE(Layout::bits);
-                CAPTURE(block);
-                auto codes = random_codes(block, Layout::bits, source);
-                std::vector<std::int8_t> bytes(block), low_bytes(block);
-                for (auto& b : bytes) b = static_cast<std::int8_t>(static_cast<int>(source.below(255)) - 127);
-                for (auto& b : low_bytes) b = static_cast<std::int8_t>(static_cast<int>(source.below(255)) - 127);
-                if (round == 1) {  // the largest sum there is
-                    std::fill(codes.begin(), codes.end(), static_cast<std::uint8_t>((1 << Layout::bits) - 1));
-                    std::fill(bytes.begin(), bytes.end(), std::int8_t{127});
+        for (const hlwq::byte_centroids& centroids : integer_codebooks(Layout::bits))
+            for (std::size_t block = hlwq::min_block; block <= hlwq::max_block; block *= 2) {
+                if (!Layout::allows(block)) continue;
+                for (int round = 0; round < 3; ++round) {
+                    CAPTURE(Layout::name);
+                    CAPTURE(Layout::bits);
+                    CAPTURE(block);
+                    auto codes = random_codes(block, Layout::bits, source);
+                    std::vector<std::int8_t> bytes(block), low_bytes(block);
+                    for (auto& b : bytes) b = static_cast<std::int8_t>(static_cast<int>(source.below(255)) - 127);
+                    for (auto& b : low_bytes) b = static_cast<std::int8_t>(static_cast<int>(source.below(255)) - 127);
+                    if (round == 1) {  // the largest sum there is
+                        std::fill(codes.begin(), codes.end(), static_cast<std::uint8_t>((1 << Layout::bits) - 1));
+                        std::fill(bytes.begin(), bytes.end(), std::int8_t{127});
+                    }
+                    if (round == 2) {  // and the smallest
+                        std::fill(codes.begin(), codes.end(), std::uint8_t{0});
+                        std::fill(bytes.begin(), bytes.end(), std::int8_t{127});
+                    }
+                    std::vector<std::uint8_t> packed(Layout::block_bytes(block) + 64, 0xff);
+                    hlwq::pack_block<Layout>(codes.data(), packed.data(), block);
+                    if (round != 0) low_bytes = bytes;
+                    hlwq::precise_sum expected, sums;
+                    for (std::size_t i = 0; i < block; ++i) {
+                        expected.high += centroids.weight[codes[i]] * bytes[i];
+                        expected.low += centroids.weight[codes[i]] * low_bytes[i] + centroids.low[codes[i]] * bytes[i];
+                        sums.high += bytes[i];
+                        sums.low += low_bytes[i];
+                    }
+                    REQUIRE(hlwq::block_dot<S, Layout>(packed.data(), centroids, bytes.data(), sums.high, block) ==
+                            expected.high);
+                    REQUIRE(hlwq::block_dot<S, Layout>(packed.data(), centroids, bytes.data(), low_bytes.data(), sums,
+                                                       block) == expected);
+                    ++compared;
                 }
-                if (round == 2) {  // and the smallest
-                    std::fill(codes.begin(), codes.end(), std::uint8_t{0});
-                    std::fill(bytes.begin(), bytes.end(), std::int8_t{127});
-                }
-                std::vector<std::uint8_t> packed(Layout::block_bytes(block) + 64, 0xff);
-                hlwq::pack_block<Layout>(codes.data(), packed.data(), block);
-                if (round != 0) low_bytes = bytes;
-                hlwq::precise_sum expected, sums;
-                for (std::size_t i = 0; i < block; ++i) {
-                    expected.high += centroids.weight[codes[i]] * bytes[i];
-                    expected.low += centroids.weight[codes[i]] * low_bytes[i] + centroids.low[codes[i]] * bytes[i];
-                    sums.high += bytes[i];
-                    sums.low += low_bytes[i];
-                }
-                REQUIRE(hlwq::block_dot<S, Layout>(packed.data(), centroids, bytes.data(), sums.high, block) ==
-                        expected.high);
-                REQUIRE(hlwq::block_dot<S, Layout>(packed.data(), centroids, bytes.data(), low_bytes.data(), sums,
-                                                   block) == expected);
-                ++compared;
             }
+    });
+    CHECK(compared > 3600);
+}
+
+TEST_CASE_TEMPLATE("split codes find the same bytes, whether or not the table folds", S, HLWQ_TEST_BACKENDS) {
+    using hlwq::detail::table_fold;
+    tally bytes;
+    each_width([&]<int Bits>() {
+        constexpr std::size_t levels = std::size_t{1} << Bits;
+        using layout = hlwq::planes<Bits>;
+        for (const table_fold made : {table_fold::none, table_fold::complement, table_fold::negation}) {
+            hlwq::byte_centroids centroids;
+            for (std::size_t k = 0; k < levels; ++k) {
+                const std::size_t mirror = levels - 1 - k;
+                const bool negative = k < levels / 2 && made != table_fold::none;
+                const auto random = [&](std::size_t factor) {
+                    const int value = static_cast<int>((negative ? mirror : k) * factor % 255) - 127;
+                    return negative ? -value : value;
+                };
+                const int weight = random(37) - (negative && made == table_fold::complement ? 1 : 0);
+                centroids.weight[k] = static_cast<std::int8_t>(weight);
+                centroids.low[k] = static_cast<std::int8_t>(random(73));
+            }
+            const hlwq::detail::biased_planes by_code(centroids, Bits, S::weight_bias);
+            const hlwq::detail::split_tables tables(by_code, Bits);
+            CHECK(tables.fold == (Bits > 4 ? made : table_fold::none));
+            hlwq::detail::with_fold<Bits>(tables.fold, [&]<table_fold Fold>() {
+                const hlwq::detail::split_codebooks<S, Bits, hlwq::precision::precise, Fold> look_up(tables.planes);
+                std::uint8_t codes[128], unit[layout::unit_bytes], found[S::bytes], expected[S::bytes];
+                for (std::size_t first = 0; first < 256; first += 128) {
+                    for (std::size_t i = 0; i < 128; ++i) codes[i] = static_cast<std::uint8_t>((first + i) % levels);
+                    hlwq::pack_block<layout>(codes, unit, 128);
+                    const auto split = hlwq::plane_reader<S, Bits>::template read<0>(unit);
+                    S::store_u8(found, look_up.high(split));
+                    for (std::size_t i = 0; i < S::bytes; ++i) expected[i] = by_code.high[codes[i]];
+                    bytes.same(found, expected, S::bytes, std::to_string(Bits) + " bits");
+                    S::store_u8(found, look_up.low(split));
+                    for (std::size_t i = 0; i < S::bytes; ++i) expected[i] = by_code.low[codes[i]];
+                    bytes.same(found, expected, S::bytes, std::to_string(Bits) + " bits, low plane");
+                }
+            });
         }
     });
-    CHECK(compared > 900);
+    bytes.finish(8 * 3 * 4 * S::bytes);
+}
+
+TEST_CASE("the built-in tables fold, so that half a table is looked up") {
+    using hlwq::detail::table_fold;
+    for (const auto id : {hlwq::codebook_id::legacy_a, hlwq::codebook_id::legacy_b, hlwq::codebook_id::converged}) {
+        for (int bits = 5; bits <= 8; ++bits) {
+            const auto centroids = hlwq::make_byte_centroids(hlwq::codebook_table(id, bits));
+            for (const int bias : {0, 128}) {
+                const hlwq::detail::split_tables tables(hlwq::detail::biased_planes(centroids, bits, bias), bits);
+                CHECK(tables.fold == (centroids.offset == 0.5f ? table_fold::complement : table_fold::negation));
+            }
+        }
+    }
+}
+
+TEST_CASE_TEMPLATE("the preferred layout can hold the format", S, HLWQ_TEST_BACKENDS) {
+    for (std::size_t block = hlwq::min_block; block <= hlwq::max_block; block *= 2) {
+        for (int bits = 1; bits <= 8; ++bits) {
+            hlwq::block_format format{bits, hlwq::layout_id::wire, block, {}};
+            const std::size_t size = format.block_bytes();
+            format.layout = hlwq::preferred_layout<S>(format);
+            CHECK_NOTHROW(hlwq::check(format, "preferred"));
+            CHECK(format.block_bytes() == size);
+            CHECK((format.layout == hlwq::layout_id::wire || block >= 128));
+        }
+    }
 }
 
 TEST_CASE_TEMPLATE("the table in registers gives every code its byte", S, HLWQ_TEST_BACKENDS) {
@@ -166,28 +248,6 @@ TEST_CASE_TEMPLATE("the table in registers gives every code its byte", S, HLWQ_T
         }
     });
     bytes.finish(2 * 8 * 256);
-}
-
-TEST_CASE_TEMPLATE("the wire reader finds every code, up to the last readable byte", S, HLWQ_TEST_BACKENDS) {
-    reference::random source(3);
-    tally codes_read;
-    each_width([&]<int Bits>() {
-        using reader = hlwq::wire_reader<S, Bits>;
-        guard_page page;
-        std::uint8_t* const packed = page.end() - reader::step - reader::overread;
-        for (int round = 0; round < 50; ++round) {
-            const auto codes = random_codes(S::bytes, Bits, source);
-            std::memset(packed, round % 2 == 0 ? 0xff : 0, reader::step + reader::overread);
-            hlwq::pack_block<hlwq::wire<Bits>>(codes.data(), packed, S::bytes);
-            std::uint8_t found[S::bytes];
-            S::store_u8(found, reader::read(packed));
-            codes_read.same(found, codes.data(), S::bytes, std::to_string(Bits) + " bits");
-            S::store_u8(found, reader::read_loose(packed));
-            for (auto& c : found) c = static_cast<std::uint8_t>(c & ((1u << Bits) - 1u));
-            codes_read.same(found, codes.data(), S::bytes, std::to_string(Bits) + " bits, loose");
-        }
-    });
-    codes_read.finish(8 * 50 * 2 * S::bytes);
 }
 
 TEST_CASE("byte centroids keep order and range, and stay within the documented error") {

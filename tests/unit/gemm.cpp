@@ -22,6 +22,14 @@ namespace {
 using hlwq::layout_id;
 using hlwq::precision;
 
+/// The same codes in two layouts.
+struct twins {
+    matrix wire, planes;
+    twins(std::size_t rows, std::size_t cols, int bits, std::size_t block)
+        : wire(rows, cols, format_of(bits, layout_id::wire, block), 3),
+          planes(rows, cols, format_of(bits, layout_id::planes, block), 3) {}
+};
+
 /// Tokens, rotated in every precision, and room for their products.
 template <class S>
 struct problem {
@@ -85,6 +93,37 @@ struct problem {
 };
 
 }  // namespace
+
+TEST_CASE_TEMPLATE("planes give the products of the wire, bit for bit, whatever the number of tokens", S,
+                   HLWQ_TEST_BACKENDS) {
+    // Rows that are no whole group; the last block is partly padding.
+    constexpr std::size_t rows = 7;
+    for (int bits = 1; bits <= 8; ++bits) {
+        for (const std::size_t block : {std::size_t{128}, std::size_t{256}}) {
+            const std::size_t cols = 3 * block - 5;
+            const twins w(rows, cols, bits, block);
+            for (const std::size_t tokens : {1u, 2u, 3u, 4u, 5u, 6u, 7u, 8u, 17u}) {
+                const auto x = reference::gaussians(tokens * cols, bits + tokens);
+                hlwq::rotated_input in(cols, precision::precise, w.wire.view().format, tokens);
+                hlwq::rotate_input<S>(hlwq::matrix_view<const float>(x.data(), tokens, cols), in);
+                for (const precision mode : {precision::exact, precision::fast, precision::precise}) {
+                    CAPTURE(bits);
+                    CAPTURE(block);
+                    CAPTURE(tokens);
+                    CAPTURE(hlwq::to_string(mode));
+                    std::vector<float> expected(tokens * rows), found(tokens * rows, -1.0f);
+                    const hlwq::matrix_view<float> y(expected.data(), tokens, rows), z(found.data(), tokens, rows);
+                    hlwq::gemv<S>(w.wire.view(), in, y, mode);
+                    hlwq::gemv<S>(w.planes.view(), in, z, mode);
+                    REQUIRE(same_bits(found, expected));
+                    hlwq::gemm<S>(w.wire.view(), in, y, mode);
+                    hlwq::gemm<S>(w.planes.view(), in, z, mode);
+                    REQUIRE(same_bits(found, expected));
+                }
+            }
+        }
+    }
+}
 
 TEST_CASE_TEMPLATE("every width, layout and block: the integers of gemv", S, HLWQ_TEST_BACKENDS) {
     for (const std::size_t block : {8u, 32u, 64u, 128u, 256u, 512u, 1024u}) {

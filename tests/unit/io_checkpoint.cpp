@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <map>
 #include <string>
@@ -24,6 +25,7 @@ using checkpoint_tests::dequantized;
 using checkpoint_tests::draft;
 using checkpoint_tests::require_close;
 using hlwq::checkpoint::reader;
+using hlwq::checkpoint::tensor;
 using hlwq::safetensors::dtype;
 using json = nlohmann::json;
 
@@ -455,6 +457,48 @@ TEST_CASE("folders that are no checkpoint say what they are") {
     draft foreign;
     foreign.put("x.weight_packed", dtype::i32, {1}, std::vector<int>{1});
     CHECK_THROWS_AS(foreign.open([](const reader&) {}), hlwq::unsupported_error);
+}
+
+TEST_CASE("codes are repacked in memory, and the file stays as it is") {
+    std::string pattern = (std::filesystem::temp_directory_path() / "hlwq_repack.XXXXXX").string();
+    REQUIRE(::mkdtemp(pattern.data()) != nullptr);
+    const std::filesystem::path folder = pattern;
+    draft d;
+    const auto table = hlwq::codebook_table(hlwq::codebook_id::legacy_a, 5);
+    for (const std::string name : {"a.weight", "b.weight"}) {
+        std::vector<float> w(7 * 300);
+        for (std::size_t i = 0; i < w.size(); ++i) w[i] = std::sin(static_cast<float>(i * i % 977));
+        const auto q = hlwq::quantize(hlwq::matrix_view<const float>(w.data(), 7, 300), table, hlwq::block_format{});
+        const auto view = q.view();
+        d.put(name + "__packed", dtype::u8, {view.codes.size()},
+              std::vector<std::byte>(view.codes.begin(), view.codes.end()));
+        d.put(name + "__norms", dtype::f16, {7, 3}, std::vector<hlwq::half>(view.norms.begin(), view.norms.end()));
+        d.put(name + "__meta", dtype::i64, {5}, std::vector<std::int64_t>{7, 3, 128, 7 * 3 * 128, 300});
+    }
+    const auto bytes = d.file(3);
+    std::ofstream(folder / "model.safetensors", std::ios::binary)
+        .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+    {
+        hlwq::checkpoint::reader model(folder);
+        const auto a = dequantized(*model.find("a.weight")), b = dequantized(*model.find("b.weight"));
+        const auto choose = [](const tensor& t) {
+            return t.name == "a.weight" ? hlwq::layout_id::planes : t.packed.format.layout;
+        };
+        CHECK(model.repack(choose) == 7 * 3 * 80);
+        CHECK(model.repack(choose) == 0);
+        CHECK(model.find("a.weight")->packed.format.layout == hlwq::layout_id::planes);
+        CHECK(model.find("b.weight")->packed.format.layout == hlwq::layout_id::wire);
+        CHECK(dequantized(*model.find("a.weight")) == a);
+        CHECK(dequantized(*model.find("b.weight")) == b);
+        const hlwq::checkpoint::reader again(folder);
+        CHECK(dequantized(*again.find("a.weight")) == a);
+    }
+    std::filesystem::remove_all(folder);
+
+    const hlwq::checkpoint::memory_file files[] = {{"draft.safetensors", bytes}};
+    hlwq::checkpoint::reader in_memory(files, "", "");
+    CHECK_THROWS_WITH_AS(in_memory.repack([](const tensor&) { return hlwq::layout_id::planes; }),
+                         "repack of a checkpoint: expected one in files, found one in memory", hlwq::unsupported_error);
 }
 
 TEST_CASE("no truncation and no single changed byte does worse than an error") {

@@ -170,6 +170,22 @@ TEST_CASE("pages behind a cursor are given back and can be read again") {
     }
 }
 
+TEST_CASE("bytes that were made writable change for the reader and not in the file") {
+    const scratch_folder folder;
+    const std::string text(100'000, 'a');
+    put(folder / "m", text);
+    const io::mapped_file file(folder / "m"), other(folder / "m");
+    const auto part = file.bytes().subspan(5'000, 20'000);
+    const std::span<std::byte> writable = io::mapped_file::make_writable(part);
+    CHECK(writable.data() == part.data());
+    CHECK(writable.size() == part.size());
+    for (std::byte& b : writable) b = std::byte{'b'};
+    CHECK(text_of(file.bytes()) == text.substr(0, 5'000) + std::string(20'000, 'b') + text.substr(25'000));
+    CHECK(text_of(other.bytes()) == text);
+    CHECK(io::read_text_file(folder / "m") == text);
+    CHECK(io::mapped_file::make_writable({}).empty());
+}
+
 TEST_CASE("a file has its name only after commit") {
     const scratch_folder folder;
     put(folder / "a", "before");

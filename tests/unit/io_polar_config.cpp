@@ -33,7 +33,12 @@ using hlwq::safetensors::dtype;
 }  // namespace
 
 TEST_CASE("what is written is read back: names, shapes, meta, tables, configuration") {
-    for (const format_id format : {format_id::hlwq, format_id::polar_v5}) {
+    struct written {
+        format_id format;
+        bool planes;
+    };
+    for (const auto& [format, planes] :
+         {written{format_id::hlwq, false}, written{format_id::hlwq, true}, written{format_id::polar_v5, false}}) {
         draft d;
         std::vector<layer_record> records;
         std::map<std::string, std::vector<float>> expected;
@@ -41,7 +46,7 @@ TEST_CASE("what is written is read back: names, shapes, meta, tables, configurat
             for (const std::size_t cols : {128u, 200u}) {
                 hlwq::block_format f;
                 f.bits = bits;
-                f.layout = layout_of(format, bits);
+                f.layout = planes ? hlwq::layout_id::planes : layout_of(format, bits);
                 const auto table = hlwq::codebook_table(hlwq::codebook_id::converged, bits);
                 std::vector<float> w(3 * cols);
                 for (std::size_t i = 0; i < w.size(); ++i) w[i] = std::sin(static_cast<float>(i * i % 977));
@@ -67,8 +72,10 @@ TEST_CASE("what is written is read back: names, shapes, meta, tables, configurat
             }
         }
         d.polar = make_polar_config(format, records, hlwq::codebook_id::converged);
+        CHECK(d.polar.contains("layout") == planes);
+        const auto kind = format == format_id::hlwq ? dialect::hlwq : dialect::polar_v5;
         d.open([&](const reader& model) {
-            CHECK(model.kind() == (format == format_id::hlwq ? dialect::hlwq : dialect::polar_v5));
+            CHECK(model.kind() == kind);
             CHECK(model.codebook_name() == "converged");
             CHECK(model.tensors().size() == expected.size());
             for (const auto& [wanted, w] : expected) {
@@ -130,6 +137,30 @@ TEST_CASE("the configuration of a uniform checkpoint names its width") {
     CHECK(config["layers"]["a"]["in_features_padded"] == 256);
     CHECK(config["layers"].size() == 2);
     CHECK(make_polar_config(format_id::hlwq, {}, hlwq::codebook_id::legacy_a)["format"] == "hlwq");
+}
+
+TEST_CASE("the layout is wire or planes, and planes have whole units") {
+    draft d;
+    const std::vector<layer_record> records = {{"a.weight", 2, 256, {5, hlwq::layout_id::planes, 128, {}}}};
+    const auto put = [&](std::size_t block) {
+        d.tensors.clear();
+        d.put("a.weight__packed", dtype::u8, {320}, std::vector<std::uint8_t>(320));
+        d.put("a.weight__norms", dtype::f16, {2, 256 / block}, std::vector<hlwq::half>(512 / block, hlwq::half(1.0f)));
+        const auto blocks = static_cast<std::int64_t>(256 / block);
+        d.put("a.weight__meta", dtype::i64, {5},
+              std::vector<std::int64_t>{2, blocks, static_cast<std::int64_t>(block), 512, 256});
+    };
+    put(128);
+    d.polar = make_polar_config(format_id::hlwq, records, hlwq::codebook_id::legacy_a);
+    d.open([](const reader& model) { CHECK(model.tensors()[0].packed.format.layout == hlwq::layout_id::planes); });
+    d.polar["layout"] = "wire";
+    d.open([](const reader& model) { CHECK(model.tensors()[0].packed.format.layout == hlwq::layout_id::wire); });
+    d.polar["layout"] = "tiles";
+    CHECK(d.refusal() == "polar_config.json: layout: expected wire or planes, found tiles");
+    put(64);
+    d.polar = {{"layout", "planes"}};
+    CHECK(d.refusal() ==
+          "block size in the planes layout of a.weight (draft.safetensors): expected a multiple of 128, found 64");
 }
 
 TEST_CASE("a configuration is one JSON object and nothing else") {

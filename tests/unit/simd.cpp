@@ -433,7 +433,10 @@ TEST_CASE_TEMPLATE("byte operations over all pairs of bytes", S, HLWQ_TEST_BACKE
     compare_all_byte_pairs<S>("or_", [](auto s, auto a, auto b) { return s.or_(a, b); });
     compare_all_byte_pairs<S>("xor_", [](auto s, auto a, auto b) { return s.xor_(a, b); });
     compare_all_byte_pairs<S>("sub_u8", [](auto s, auto a, auto b) { return s.sub_u8(a, b); });
-    compare_all_byte_pairs<S>("bit_mask", [](auto s, auto a, auto b) { return s.bit_mask(a, b); });
+    for (int bit = 0; bit < 8; ++bit) {
+        const auto mask = static_cast<std::uint8_t>(1 << bit);
+        compare_all_byte_pairs<S>("bit_mask", [=](auto s, auto a, auto) { return s.bit_mask(a, s.set_u8(mask)); });
+    }
 }
 
 template <class S, int N>

@@ -1,10 +1,12 @@
-// What kernels over tiles of rows ask of a backend: repetition, transposition, sums of four vectors, part of a vector.
+// What kernels over tiles of rows and planes ask of a backend: repetition, transposition, sums of four vectors, part of
+// a vector.
 #include "backends.hpp"
 #include "reference.hpp"
 #include "tally.hpp"
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -95,4 +97,33 @@ TEST_CASE_TEMPLATE("load_half_part reads its halves and no other", S, HLWQ_TEST_
         }
     }
     t.finish(20 * S::lanes * S::lanes);
+}
+
+template <class S, int Low, int High>
+void check_shr16_halves(tally& t, reference::random& source) {
+    if constexpr (S::bytes == 64) {
+        std::uint8_t v[64], found[64], expected[64], other[64];
+        std::generate_n(v, 64, [&] { return static_cast<std::uint8_t>(source.below(256)); });
+        S::store_u8(found, S::template shr16_halves<Low, High>(S::load_u8(v)));
+        S::store_u8(expected, S::template shr16<Low>(S::load_u8(v)));
+        S::store_u8(other, S::template shr16<High>(S::load_u8(v)));
+        std::copy_n(other + 32, 32, expected + 32);
+        t.same(found, expected, 64, "shr16_halves");
+    }
+}
+TEST_CASE_TEMPLATE("of 64-byte vectors: 32 bytes twice, halves shifted apart", S, HLWQ_TEST_BACKENDS) {
+    reference::random source(12);
+    tally t;
+    if constexpr (S::bytes == 64) {
+        tight_buffer<std::uint8_t> bytes(32);
+        std::generate_n(bytes.data, 32, [&] { return static_cast<std::uint8_t>(source.below(256)); });
+        std::uint8_t found[64];
+        S::store_u8(found, S::load_dup32(bytes.data));
+        for (std::size_t i = 0; i < 64; i += 32) t.same(found + i, bytes.data, 32, "load_dup32");
+    }
+    check_shr16_halves<S, 0, 4>(t, source);
+    check_shr16_halves<S, 0, 2>(t, source);
+    check_shr16_halves<S, 4, 6>(t, source);
+    check_shr16_halves<S, 15, 1>(t, source);
+    t.finish(S::bytes == 64 ? 5 * 64 : 0);
 }

@@ -1,7 +1,11 @@
 #include "qwen_moe_chat/commands/command.hpp"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdio>
+#include <memory>
+
+#include <unistd.h>
 
 namespace qwen {
 
@@ -16,6 +20,11 @@ void add_options(CLI::App& app, model_options& to) {
                                    : "arithmetic of packed codes: float, two bytes or one (default: precise)")
         ->check(CLI::IsMember({"exact", "precise", "fast"}))
         ->type_name("exact|precise|fast");
+    app.add_option("--layout", to.layout,
+                   "order of packed codes in memory (default: auto, what this processor reads fastest); another order "
+                   "than the file's is made at the start, which reads all of the file and takes memory for the codes")
+        ->check(CLI::IsMember({"auto", "wire", "planes"}))
+        ->type_name("auto|wire|planes");
 }
 
 namespace {
@@ -24,11 +33,30 @@ hlwq::precision precision_of(const std::string& mode) {
     return mode == "exact" ? hlwq::precision::exact : mode == "fast" ? hlwq::precision::fast : hlwq::precision::precise;
 }
 
+/// The checkpoint with its codes in the layout that was asked for.
+std::unique_ptr<hlwq::checkpoint::reader> open(const model_options& options, hlwq::thread_pool& pool) {
+    auto file = std::make_unique<hlwq::checkpoint::reader>(options.model);
+    const auto asked = hlwq::checkpoint::parse_layout(options.layout);
+    std::uint64_t size = 0;
+    for (const auto& t : file->tensors()) {
+        if (t.quantized && layout_in_memory(t, asked) != t.packed.format.layout) size += t.packed.codes.size();
+    }
+    // Codes of their own memory cannot be dropped and read again as those of a file can.
+    const std::uint64_t memory =
+        static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+    if (!asked && size > memory / 4 * 3) {
+        remark("codes stay in the order of the file: another would take more than three quarters of the memory");
+        return file;
+    }
+    file->repack([&](const hlwq::checkpoint::tensor& t) { return layout_in_memory(t, asked); }, pool);
+    return file;
+}
+
 }  // namespace
 
 session::session(const model_options& options)
-    : model_(options.model),
-      pool_(options.threads),
+    : pool_(options.threads),
+      model_(open(options, pool_)),
       how_{pool_, precision_of(options.mode), options.mode.empty() && options.fast_prefill} {
     for (const std::string& note : model_.file().notes()) remark(note);
     for (const std::string& note : model_.weights().notes) remark(note);

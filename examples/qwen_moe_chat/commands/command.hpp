@@ -44,6 +44,7 @@ struct model_options {
     unsigned threads = 0;         // 0: all cores
     std::string mode;             // "exact", "precise" or "fast"; empty: precise
     bool fast_prefill = false;    // without a mode: prompts in fast
+    std::string layout = "auto";  // of packed codes in memory: "auto", "wire" or "planes"
 };
 void add_options(CLI::App& app, model_options& to);
 
@@ -57,8 +58,8 @@ class session {
     const compute& how() const noexcept { return how_; }
 
   private:
-    qwen::model model_;
     hlwq::thread_pool pool_;
+    qwen::model model_;
     compute how_;
 };
 

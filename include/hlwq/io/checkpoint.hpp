@@ -13,6 +13,8 @@
 #pragma once
 
 #include "hlwq/config.hpp"
+#include "hlwq/executor.hpp"
+#include "hlwq/repack.hpp"
 #include "hlwq/error.hpp"
 #include "hlwq/io/dialects.hpp"
 #include "hlwq/io/file.hpp"
@@ -98,15 +100,41 @@ class reader {
     const nlohmann::json& config() const noexcept { return model_; }
     /// polar_config.json; an empty object where there is none.
     const nlohmann::json& polar() const noexcept { return polar_ ? polar_->raw() : no_polar_; }
-    /// The mapped safetensors files; their pages may be given back at any time (io::mapped_file::release). None for a
-    /// reader over memory.
+    /// The mapped safetensors files; their pages may be given back at any time (io::mapped_file::release), unless codes
+    /// were repacked. None for a reader over memory.
     std::span<const safetensors::reader> files() const noexcept {
         return files_ ? std::span<const safetensors::reader>(files_->shards()) : std::span<const safetensors::reader>();
+    }
+    /// Rewrites codes of quantized matrices in another layout, in memory: choose(tensor) names the one that a matrix
+    /// shall have. No second copy exists: the pages of codes are read, written, and from then on memory of this program
+    /// alone that must not be released; the files stay as they are. Returns the bytes of the codes that were rewritten.
+    /// Throws unsupported_error for a reader over memory or a layout of another size, io_error if there is not enough
+    /// memory.
+    template <class Choose, executor E = serial_executor>
+    std::uint64_t repack(Choose choose, E&& ex = {}) {
+        std::uint64_t rewritten = 0;
+        for (tensor& t : contents_.tensors) {
+            if (!t.quantized) continue;
+            const layout_id to = choose(std::as_const(t));
+            packed_matrix_view& w = t.packed;
+            if (to == w.format.layout) continue;
+            if (rewritten == 0) make_writable();
+            const std::span<std::byte> codes(const_cast<std::byte*>(w.codes.data()), w.codes.size());
+            w.format = repack_in_place(codes, w.format, to, ex);
+            rewritten += codes.size();
+        }
+        return rewritten;
     }
     /// What a user should know about how the files were read.
     const std::vector<std::string>& notes() const noexcept { return contents_.notes; }
 
   private:
+    /// All files, each as a whole: piece by piece the system would run out of entries for maps.
+    void make_writable() {
+        HLWQ_EXPECTS(files_ != nullptr, unsupported_error, "repack of a checkpoint", "one in files", "one in memory");
+        for (const auto& file : files_->shards()) io::mapped_file::make_writable(file.file().bytes());
+    }
+
     void refuse_folder() const {
         namespace fs = std::filesystem;
         std::error_code code;

@@ -7,7 +7,7 @@
 //   polar_v5_notebook  .codes .norms .ct                  a byte each                        stored
 //   dunder             __codes __norms, mangled           a byte each                        by name
 //   multi              __packed __norms __meta, mangled   wire                               by name
-//   hlwq               __packed __norms __meta, dotted    wire                               by name
+//   hlwq               __packed __norms __meta, dotted    wire, or planes by configuration   by name
 //
 // Keys decide first, then element types and shapes (quantized_matrix.hpp), then polar_config.json. Centroids: the
 // stored table; else "codebook" of polar_config.json; else what the statistics of codes of 5 bits and more say

@@ -1,6 +1,7 @@
 // hlwq/io/file.hpp — files: mapped for reading, written under a temporary name until complete
 //
-//   mapped_file   read-only map of a whole file; pages behind a cursor can be given back
+//   mapped_file   map of a whole file for reading; pages behind a cursor can be given back, and bytes be made writable
+//                 for this program alone
 //   atomic_file   `<name>.partial` in the same folder; commit = fsync, rename, fsync of the folder
 //
 // POSIX, 64-bit. A failed write leaves nothing under the final name, and what stood there before stays; the temporary
@@ -149,6 +150,21 @@ class mapped_file {
         const auto begin = reinterpret_cast<std::uintptr_t>(part.data()) / page * page;
         const auto end = reinterpret_cast<std::uintptr_t>(part.data() + part.size()) / page * page;
         if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+    }
+    /// Makes the pages of `part` writable for this program alone: each becomes memory of its own when it is first
+    /// written, and the file stays as it is. To release a written page is to lose what was written. Throws io_error if
+    /// the system does not promise that much memory.
+    // promises: part lies in one mapped file
+    static std::span<std::byte> make_writable(std::span<const std::byte> part) {
+        if (part.empty()) return {};
+        auto* const data = const_cast<std::byte*>(part.data());
+        const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+        const auto begin = reinterpret_cast<std::uintptr_t>(data) / page * page;
+        const auto end = reinterpret_cast<std::uintptr_t>(data + part.size());
+        if (::mprotect(reinterpret_cast<void*>(begin), end - begin, PROT_READ | PROT_WRITE) != 0) {
+            throw_io_error("mapped file: " + std::to_string(part.size()) + " bytes of its own memory", errno);
+        }
+        return {data, part.size()};
     }
     /// Says how the file will be read.
     void advise(access_pattern pattern) const noexcept {

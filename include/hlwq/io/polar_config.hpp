@@ -2,8 +2,9 @@
 //
 // Reading takes the schemas of all writers (formats 4.3): a field that is absent or null is unknown, one of the wrong
 // type or beyond all reason is an error that names it. Writing knows two formats:
-//   hlwq      name.weight__packed U8 [bytes], __norms F16 [rows, blocks], __meta I64 [rows, blocks, block, codes, cols]
-//   polar-v5  name.codes, .norms F16 [rows, blocks], .ct_scaled F32 [2^bits]; codes are nibbles U8 up to 4 bits, the
+//   hlwq      name.weight__packed U8 [bytes], wire or planes, __norms F16 [rows, blocks], __meta I64 [rows, blocks,
+//   block, codes, cols] polar-v5  name.codes, .norms F16 [rows, blocks], .ct_scaled F32 [2^bits]; codes are nibbles U8
+//   up to 4 bits, the
 //             5-bit lsb stream U8, a byte each I8 above
 // Slices of fused experts become `A.experts.<e>.leaf`, which inference engines map to their fused experts.
 //
@@ -117,6 +118,14 @@ inline nlohmann::json parse_json_object(std::string_view text, const std::string
     return value;
 }
 
+/// A layout that `__packed` codes may have: "wire", which every reader of the format knows, or "planes". Nothing for
+/// any other text.
+constexpr std::optional<layout_id> parse_layout(std::string_view name) noexcept {
+    for (const auto id : {layout_id::wire, layout_id::planes})
+        if (name == layout_name(id)) return id;
+    return std::nullopt;
+}
+
 /// polar_config.json, its types checked; everything is unknown where there is none.
 class polar_config {
   public:
@@ -137,6 +146,10 @@ class polar_config {
                                                *name);
             }
         }
+        if (const auto name = detail::text_field(raw_, "layout", where)) {
+            layout = parse_layout(*name);
+            if (!layout) detail::bad_field(where + ": layout", "wire or planes", *name);
+        }
         if (const nlohmann::json* layers = detail::member(raw_, "layers")) {
             if (!layers->is_object()) detail::bad_field(where + ": layers", "an object", detail::brief(*layers));
             layers_ = layers;
@@ -151,6 +164,7 @@ class polar_config {
     std::optional<std::string> format;
     std::optional<std::uint64_t> block, bits;
     std::optional<codebook_id> codebook;
+    std::optional<layout_id> layout;  // of `__packed` codes
     rotation_signs signs;
 
     /// The entry under the first of `names` that is there.
@@ -201,7 +215,7 @@ constexpr std::optional<format_id> parse_format(std::string_view name) noexcept 
     return std::nullopt;
 }
 
-/// The layout of codes in a format.
+/// The layout of codes in a format; hlwq may have planes instead.
 constexpr layout_id layout_of(format_id format, int bits) noexcept {
     if (format == format_id::hlwq) return layout_id::wire;
     return bits <= 4 ? layout_id::half_block : bits == 5 ? layout_id::lsb : layout_id::bytes;
@@ -209,10 +223,11 @@ constexpr layout_id layout_of(format_id format, int bits) noexcept {
 
 /// Names, types and shapes of the three tensors that hold a quantized matrix. `source` is the matrix's name, or with
 /// `slice` the name of the fused tensor that it is a slice of; `block` is the format that it was quantized to, whose
-/// layout is `layout_of(format, bits)`.
+/// layout is `layout_of(format, bits)`, or planes in format hlwq.
 inline packed_keys packed_names(format_id format, std::string_view source, std::optional<std::uint64_t> slice,
                                 std::uint64_t rows, std::uint64_t cols, const block_format& block) {
-    HLWQ_EXPECTS(block.layout == layout_of(format, block.bits), shape_error,
+    const bool planes = format == format_id::hlwq && block.layout == layout_id::planes;
+    HLWQ_EXPECTS(planes || block.layout == layout_of(format, block.bits), shape_error,
                  "layout of " + std::string(source) + " in " + std::string(to_string(format)),
                  layout_name(layout_of(format, block.bits)), layout_name(block.layout));
     const std::string name = slice ? slice_name(source, *slice) : std::string(source);
@@ -249,17 +264,19 @@ inline std::vector<std::byte> extra_bytes(format_id format, std::uint64_t rows, 
     return bytes;
 }
 
-/// The content of polar_config.json for a written checkpoint. Further fields may be added to what it returns.
+/// The content of polar_config.json for a written checkpoint, whose matrices have planes either all or none. Further
+/// fields may be added to what it returns.
 inline nlohmann::json make_polar_config(format_id format, std::span<const layer_record> records, codebook_id codebook,
                                         std::size_t block = 128) {
     int bits = records.empty() ? 0 : records[0].format.bits;
-    bool lsb_stream = false;
+    bool lsb_stream = false, planes = false;
     rotation_signs signs;
     nlohmann::json layers = nlohmann::json::object();
     for (const layer_record& record : records) {
         const block_format& f = record.format;
         if (f.bits != bits) bits = 0;
         signs = f.signs;
+        planes |= f.layout == layout_id::planes;
         nlohmann::json entry{{"in_features", record.cols},
                              {"out_features", record.rows},
                              {"in_features_padded", f.padded_cols(record.cols)},
@@ -285,6 +302,7 @@ inline nlohmann::json make_polar_config(format_id format, std::span<const layer_
     if (bits != 0) config["bits"] = bits;
     config["codebook"] = to_string(codebook);
     if (signs.enabled) config["signs"] = signs.seed;
+    if (planes) config["layout"] = layout_name(layout_id::planes);
     config["version"] = version;
     config["layers"] = std::move(layers);
     return config;

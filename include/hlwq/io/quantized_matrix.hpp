@@ -2,7 +2,8 @@
 //
 //   dotted .codes         I8 or U8 [rows, padded cols] a byte each; U8 [rows, padded cols / 2] nibbles, up to 4 bits;
 //                         U8 [rows, padded cols * 5/8] the 5-bit lsb stream
-//   __packed              U8, the wire stream of rows * padded cols codes; bits = 8 * bytes / codes
+//   __packed              U8, rows * padded cols codes in the wire stream, or in planes where polar_config.json says
+//                         so; bits = 8 * bytes / codes
 //   norms                 F16 [rows, blocks]
 //   .ct, .ct_scaled       F32 [2^bits], the latter divided by sqrt(block)
 //   __meta                [rows, blocks, block, codes(, cols)] or [bits, padded cols(, block, codes)]; the reading that
@@ -392,7 +393,10 @@ class matrix_opener {
             wrong("columns in meta", within(found.block), std::to_string(found.cols));
         }
         meta_cols_ = found.cols;
-        w.format.layout = layout_id::wire;
+        w.format.layout = polar_.layout.value_or(layout_id::wire);
+        if (w.format.layout == layout_id::planes && !planes<1>::allows(found.block)) {
+            wrong("block size in the planes layout", "a multiple of 128", std::to_string(found.block));
+        }
         w.format.bits = static_cast<int>(found.bits);
         w.format.block = found.block;
         if (!w.centroids.empty() && w.centroids.size() != std::size_t{1} << w.format.bits) {

@@ -134,7 +134,7 @@ HLWQ_INLINE uint8x16_t mullo16(uint8x16_t a, uint8x16_t b) noexcept {
 }
 HLWQ_INLINE uint8x16_t shuffle16(uint8x16_t table, uint8x16_t index) noexcept { return vqtbl1q_u8(table, index); }
 HLWQ_INLINE uint8x16_t lookup16(uint8x16_t table, uint8x16_t index) noexcept { return vqtbl1q_u8(table, index); }
-HLWQ_INLINE uint8x16_t bit_mask(uint8x16_t v, uint8x16_t bits) noexcept { return vceqq_u8(vandq_u8(v, bits), bits); }
+HLWQ_INLINE uint8x16_t bit_mask(uint8x16_t v, uint8x16_t bit) noexcept { return vtstq_u8(v, bit); }
 HLWQ_INLINE int8x16_t negate_where(int8x16_t x, uint8x16_t mask) noexcept {
     const int8x16_t ones = vreinterpretq_s8_u8(mask);
     return vsubq_s8(veorq_s8(x, ones), ones);

@@ -73,7 +73,12 @@ concept backend = requires(typename S::f32 f, typename S::i32 i, typename S::i32
     { S::bit_mask(u, u) } -> std::same_as<typename S::u8>;         { S::negate_where(s, u) } -> std::same_as<typename S::i8>;
     S::transpose(square);
     S::dot4(acc, u, s);
-} && (!S::has_byte_permute || requires(typename S::u8 u) {
+} && (S::bytes != 64 || requires(typename S::u8 u, const std::uint8_t* cpu) {
+    // load_dup32(p): 32 bytes, twice; shr16_halves<m, n>(v): 16-bit lanes of the first 32 bytes shifted right by m, those
+    // of the others by n.
+    { S::load_dup32(cpu) } -> std::same_as<typename S::u8>;
+    { S::template shr16_halves<0, 4>(u) } -> std::same_as<typename S::u8>;
+}) && (!S::has_byte_permute || requires(typename S::u8 u) {
     // permute_bytes(table, i): table[i & 63]; permute_bytes2(low, high, i): the 128 entries low|high at i & 127;
     // multishift(v, s): byte j of each 64-bit lane = bits s_j .. s_j + 7 (mod 64) of that lane, s_j = byte j of s mod 64.
     { S::permute_bytes(u, u) } -> std::same_as<typename S::u8>;

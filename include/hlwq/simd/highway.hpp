@@ -19,7 +19,7 @@
 #define HWY_DISABLE_PCLMUL_AES
 #endif
 // Highway 1.0.3 stops with an error when the flags promise more than its dynamic targets contain.
-#if defined(HLWQ_ISA_AVX512VNNI) && defined(__AVXVNNI__) && !defined(HWY_WANT_AVX3_DL)
+#if defined(HLWQ_ISA_AVX512VBMI) && defined(__AVXVNNI__) && !defined(HWY_WANT_AVX3_DL)
 #define HWY_WANT_AVX3_DL
 #endif
 // Vectors of SVE have no size at compile time and cannot be members or array elements.
@@ -166,9 +166,7 @@ struct highway_backend {
     }
     static HLWQ_INLINE u8 shuffle16(u8 table, u8 index) noexcept { return hn::TableLookupBytes(table, index); }
     static HLWQ_INLINE u8 lookup16(u8 table, u8 index) noexcept { return u8{raw::lookup16(table.raw, index.raw)}; }
-    static HLWQ_INLINE u8 bit_mask(u8 v, u8 bits) noexcept {
-        return hn::VecFromMask(du8, hn::Eq(hn::And(v, bits), bits));
-    }
+    static HLWQ_INLINE u8 bit_mask(u8 v, u8 bit) noexcept { return u8{raw::bit_mask(v.raw, bit.raw)}; }
     static HLWQ_INLINE i8 negate_where(i8 x, u8 mask) noexcept {
         const i8 ones = hn::BitCast(di8, mask);
         return hn::Sub(hn::Xor(x, ones), ones);
@@ -179,7 +177,14 @@ struct highway_backend {
         raw::transpose(r);
         HLWQ_UNROLL for (std::size_t i = 0; i < lanes; ++i) v[i] = u8{r[i]};
     }
-#if defined(HLWQ_ISA_AVX512VNNI)
+#if defined(HLWQ_ISA_AVX512)
+    static HLWQ_INLINE u8 load_dup32(const std::uint8_t* p) noexcept { return u8{raw::load_dup32(p)}; }
+    template <int Low, int High>
+    static HLWQ_INLINE u8 shr16_halves(u8 a) noexcept {
+        return u8{raw::shr16_halves<Low, High>(a.raw)};
+    }
+#endif
+#if defined(HLWQ_ISA_AVX512VBMI)
     static HLWQ_INLINE u8 permute_bytes(u8 table, u8 index) noexcept {
         return u8{raw::permute_bytes(table.raw, index.raw)};
     }

@@ -204,9 +204,9 @@ struct scalar_backend {
         return each<u8>(
             [&](std::size_t i) { return index.lane[i] < 16 ? table.lane[index.lane[i]] : std::uint8_t{0}; });
     }
-    /// 0xff where all bits of `bits` are set in `v`, else 0.
-    static HLWQ_INLINE u8 bit_mask(u8 v, u8 bits) noexcept {
-        return each<u8>([&](std::size_t i) { return (v.lane[i] & bits.lane[i]) == bits.lane[i] ? 0xff : 0; });
+    /// 0xff where the bit of `bit` is set in `v`, else 0; every byte of `bit` has one bit set.
+    static HLWQ_INLINE u8 bit_mask(u8 v, u8 bit) noexcept {
+        return each<u8>([&](std::size_t i) { return (v.lane[i] & bit.lane[i]) != 0 ? 0xff : 0; });
     }
     /// -x where the mask is 0xff, x where it is 0; x > -128.
     static HLWQ_INLINE i8 negate_where(i8 x, u8 mask) noexcept {

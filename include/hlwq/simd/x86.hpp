@@ -74,6 +74,9 @@ using ints = __m512i;
 
 inline constexpr int registers = 32;
 HLWQ_INLINE ints load_dup16(const std::uint8_t* p) noexcept { return _mm512_broadcast_i32x4(load_16_bytes(p)); }
+HLWQ_INLINE ints load_dup32(const std::uint8_t* p) noexcept {
+    return _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
 HLWQ_INLINE ints load_dup4(const std::int8_t* p) noexcept { return _mm512_set1_epi32(load_word(p)); }
 template <std::size_t Stride>
 HLWQ_INLINE ints load_blocks(const std::uint8_t* p) noexcept {
@@ -189,6 +192,11 @@ template <int N>
 HLWQ_INLINE ints shr16(ints a) noexcept {
     return _mm512_srli_epi16(a, N);
 }
+template <int Low, int High>
+HLWQ_INLINE ints shr16_halves(ints a) noexcept {
+    constexpr long long low = 0x0001000100010001 * Low, high = 0x0001000100010001 * High;
+    return _mm512_srlv_epi16(a, _mm512_setr_epi64(low, low, low, low, high, high, high, high));
+}
 HLWQ_INLINE ints mulhi16(ints a, ints b) noexcept { return _mm512_mulhi_epu16(a, b); }
 HLWQ_INLINE ints mullo16(ints a, ints b) noexcept { return _mm512_mullo_epi16(a, b); }
 HLWQ_INLINE ints shuffle16(ints table, ints index) noexcept { return _mm512_shuffle_epi8(table, index); }
@@ -196,14 +204,11 @@ HLWQ_INLINE ints lookup16(ints table, ints index) noexcept {
     // 0..15 become 0x70..0x7f; everything above gets its highest bit, for which the shuffle gives 0.
     return _mm512_shuffle_epi8(table, _mm512_adds_epu8(index, _mm512_set1_epi8(0x70)));
 }
-HLWQ_INLINE ints bit_mask(ints v, ints bits) noexcept {
-    return _mm512_movm_epi8(_mm512_cmpeq_epi8_mask(_mm512_and_si512(v, bits), bits));
-}
+HLWQ_INLINE ints bit_mask(ints v, ints bit) noexcept { return _mm512_movm_epi8(_mm512_test_epi8_mask(v, bit)); }
 HLWQ_INLINE ints negate_where(ints x, ints mask) noexcept { return _mm512_sub_epi8(_mm512_xor_si512(x, mask), mask); }
 
 #if defined(HLWQ_ISA_AVX512VNNI)
 inline constexpr int weight_bias = 128;
-inline constexpr bool has_byte_permute = true;
 HLWQ_INLINE void dot4(ints& acc, ints w, ints x) noexcept {
 #if HLWQ_DETAIL_PIN_DOT
     asm("vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+v"(acc) : "v"(w), "v"(x));
@@ -211,14 +216,8 @@ HLWQ_INLINE void dot4(ints& acc, ints w, ints x) noexcept {
     acc = _mm512_dpbusd_epi32(acc, w, x);
 #endif
 }
-HLWQ_INLINE ints permute_bytes(ints table, ints index) noexcept { return _mm512_permutexvar_epi8(index, table); }
-HLWQ_INLINE ints permute_bytes2(ints low, ints high, ints index) noexcept {
-    return _mm512_permutex2var_epi8(low, index, high);
-}
-HLWQ_INLINE ints multishift(ints v, ints shift) noexcept { return _mm512_multishift_epi64_epi8(shift, v); }
 #else
 inline constexpr int weight_bias = 0;
-inline constexpr bool has_byte_permute = false;
 HLWQ_INLINE void dot4(ints& acc, ints w, ints x) noexcept {
     // |x| and w with the sign of x: both below 128, so a sum of two products stays below 2^15. What depends on x alone
     // leaves the loop where x is used for several rows.
@@ -226,6 +225,16 @@ HLWQ_INLINE void dot4(ints& acc, ints w, ints x) noexcept {
     const ints pairs = _mm512_maddubs_epi16(_mm512_abs_epi8(x), signed_w);
     acc = _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
 }
+#endif
+#if defined(HLWQ_ISA_AVX512VBMI)
+inline constexpr bool has_byte_permute = true;
+HLWQ_INLINE ints permute_bytes(ints table, ints index) noexcept { return _mm512_permutexvar_epi8(index, table); }
+HLWQ_INLINE ints permute_bytes2(ints low, ints high, ints index) noexcept {
+    return _mm512_permutex2var_epi8(low, index, high);
+}
+HLWQ_INLINE ints multishift(ints v, ints shift) noexcept { return _mm512_multishift_epi64_epi8(shift, v); }
+#else
+inline constexpr bool has_byte_permute = false;
 #endif
 
 #elif defined(HLWQ_ISA_AVX2)
@@ -344,7 +353,7 @@ HLWQ_INLINE ints lookup16(ints table, ints index) noexcept {
     // 0..15 become 0x70..0x7f; everything above gets its highest bit, for which the shuffle gives 0.
     return _mm256_shuffle_epi8(table, _mm256_adds_epu8(index, _mm256_set1_epi8(0x70)));
 }
-HLWQ_INLINE ints bit_mask(ints v, ints bits) noexcept { return _mm256_cmpeq_epi8(_mm256_and_si256(v, bits), bits); }
+HLWQ_INLINE ints bit_mask(ints v, ints bit) noexcept { return _mm256_cmpeq_epi8(_mm256_and_si256(v, bit), bit); }
 HLWQ_INLINE ints negate_where(ints x, ints mask) noexcept { return _mm256_sub_epi8(_mm256_xor_si256(x, mask), mask); }
 
 inline constexpr bool has_byte_permute = false;
@@ -468,7 +477,7 @@ HLWQ_INLINE ints lookup16(ints table, ints index) noexcept {
     // 0..15 become 0x70..0x7f; everything above gets its highest bit, for which the shuffle gives 0.
     return _mm_shuffle_epi8(table, _mm_adds_epu8(index, _mm_set1_epi8(0x70)));
 }
-HLWQ_INLINE ints bit_mask(ints v, ints bits) noexcept { return _mm_cmpeq_epi8(_mm_and_si128(v, bits), bits); }
+HLWQ_INLINE ints bit_mask(ints v, ints bit) noexcept { return _mm_cmpeq_epi8(_mm_and_si128(v, bit), bit); }
 HLWQ_INLINE ints negate_where(ints x, ints mask) noexcept { return _mm_sub_epi8(_mm_xor_si128(x, mask), mask); }
 
 inline constexpr int weight_bias = 0;

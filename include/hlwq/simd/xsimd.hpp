@@ -141,7 +141,7 @@ struct xsimd_backend {
     static HLWQ_INLINE u8 mullo16(u8 a, u8 b) noexcept { return u8(raw::mullo16(a.data, b.data)); }
     static HLWQ_INLINE u8 shuffle16(u8 table, u8 index) noexcept { return u8(raw::shuffle16(table.data, index.data)); }
     static HLWQ_INLINE u8 lookup16(u8 table, u8 index) noexcept { return u8(raw::lookup16(table.data, index.data)); }
-    static HLWQ_INLINE u8 bit_mask(u8 v, u8 bits) noexcept { return u8(raw::bit_mask(v.data, bits.data)); }
+    static HLWQ_INLINE u8 bit_mask(u8 v, u8 bit) noexcept { return u8(raw::bit_mask(v.data, bit.data)); }
     static HLWQ_INLINE i8 negate_where(i8 x, u8 mask) noexcept { return i8(raw::negate_where(x.data, mask.data)); }
     static HLWQ_INLINE void transpose(u8 (&v)[lanes]) noexcept {
         decltype(u8::data) r[lanes];
@@ -149,7 +149,14 @@ struct xsimd_backend {
         raw::transpose(r);
         HLWQ_UNROLL for (std::size_t i = 0; i < lanes; ++i) v[i] = u8(r[i]);
     }
-#if defined(HLWQ_ISA_AVX512VNNI)
+#if defined(HLWQ_ISA_AVX512)
+    static HLWQ_INLINE u8 load_dup32(const std::uint8_t* p) noexcept { return u8(raw::load_dup32(p)); }
+    template <int Low, int High>
+    static HLWQ_INLINE u8 shr16_halves(u8 a) noexcept {
+        return u8(raw::shr16_halves<Low, High>(a.data));
+    }
+#endif
+#if defined(HLWQ_ISA_AVX512VBMI)
     static HLWQ_INLINE u8 permute_bytes(u8 table, u8 index) noexcept {
         return u8(raw::permute_bytes(table.data, index.data));
     }
