@@ -257,11 +257,9 @@ void set_codebook(product_matrix& m, const packed_matrix_view& w, precision mode
     m.planes = last.planes;
 }
 
-/// The matrix as a product in some precision sees it. visit.operator()<Layout>(m) may add to it what depends on the
-/// layout. `what` names the product in messages. Throws if w, x, y and the precision do not go together.
-template <class S, class Visit>
-product_matrix make_product_matrix(const packed_matrix_view& w, const rotated_input& x, const matrix_view<float>& y,
-                                   precision mode, const char* what, Visit visit) {
+/// Throws if w, x, y and the precision do not go together; `what` names the product in the message.
+inline void check_product(const packed_matrix_view& w, const rotated_input& x, const matrix_view<float>& y,
+                          precision mode, const char* what) {
     const auto named = [&](const char* of) { return std::string(what) + of; };
     check(w, named(" weights"));
     HLWQ_EXPECTS(x.cols() == w.cols, shape_error, named(" input: columns"), w.cols, x.cols());
@@ -271,7 +269,14 @@ product_matrix make_product_matrix(const packed_matrix_view& w, const rotated_in
     HLWQ_EXPECTS(mode <= x.mode(), shape_error, named(" input: precision"), to_string(mode), to_string(x.mode()));
     HLWQ_EXPECTS(y.cols == w.rows, shape_error, named(" output: columns"), w.rows, y.cols);
     HLWQ_EXPECTS(y.rows == x.tokens(), shape_error, named(" output: tokens"), x.tokens(), y.rows);
+}
 
+/// The matrix as a product in some precision sees it. visit.operator()<Layout>(m) may add to it what depends on the
+/// layout. Throws as `check_product`.
+template <class S, class Visit>
+product_matrix make_product_matrix(const packed_matrix_view& w, const rotated_input& x, const matrix_view<float>& y,
+                                   precision mode, const char* what, Visit visit) {
+    check_product(w, x, y, mode, what);
     product_matrix m;
     m.codes = reinterpret_cast<const std::uint8_t*>(w.codes.data());
     m.codes_end = m.codes + w.codes.size();
