@@ -32,7 +32,7 @@ macro(hlwq_isa_table)
         set(flags_generic -march=x86-64)  # where CMAKE_CXX_FLAGS ask for more
     elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
         set(isas neon_dotprod neon)
-        set(flags_neon_dotprod -march=armv8-a+dotprod)
+        set(flags_neon_dotprod -march=armv8.2-a+dotprod)
         set(flags_neon -march=armv8-a)
     else()
         set(isas generic)

@@ -83,7 +83,9 @@ inline bool processor_runs(std::string_view isa) noexcept {
 #elif defined(__aarch64__)
     if (isa == "neon") return true;
 #if defined(__linux__)
-    if (isa == "neon_dotprod") return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+    // armv8.2-a, which compilers want below the dot product, brings atomics, CRC and rounding multiplications.
+    constexpr unsigned long dotprod = HWCAP_ASIMDDP | HWCAP_ATOMICS | HWCAP_CRC32 | HWCAP_ASIMDRDM;
+    if (isa == "neon_dotprod") return (getauxval(AT_HWCAP) & dotprod) == dotprod;
 #elif defined(__APPLE__)
     if (isa == "neon_dotprod") return true;  // every 64-bit Mac has it
 #endif
