@@ -5,7 +5,7 @@
 // inputs are the same types, so both kinds of call go together. The kernels come from CMake, a table for each
 // instruction set (cmake/hlwq_add_dispatch.cmake):
 //
-//   find_package(hlwq REQUIRED COMPONENTS dispatch)       or add_subdirectory
+//   find_package(hlwq REQUIRED COMPONENTS highway dispatch)
 //   target_link_libraries(app PRIVATE hlwq::dispatch)     or hlwq_add_dispatch(app ISAS generic avx2 avx512vnni)
 //
 // The best set that was compiled and that the processor runs is taken. The environment variable HLWQ_ISA names another
