@@ -17,7 +17,8 @@ configure_package_config_file(cmake/hlwqConfig.cmake.in hlwqConfig.cmake
     INSTALL_DESTINATION ${package_dir} NO_SET_AND_CHECK_MACRO)
 write_basic_package_version_file(hlwqConfigVersion.cmake COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/hlwqConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/hlwqConfigVersion.cmake
-    cmake/hlwqFeatures.cmake DESTINATION ${package_dir} COMPONENT hlwq_Development)
+    cmake/hlwqFeatures.cmake cmake/hlwq_add_dispatch.cmake cmake/dispatch.cpp cmake/dispatch_isa.cpp.in
+    DESTINATION ${package_dir} COMPONENT hlwq_Development)
 
 # The prefix of the .pc file is where the file lies, so that an installed tree can be moved.
 cmake_path(IS_ABSOLUTE CMAKE_INSTALL_DATADIR datadir_is_absolute)

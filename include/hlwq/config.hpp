@@ -7,6 +7,8 @@
 // What a consumer may define before the first include
 //   HLWQ_SIMD_SCALAR | HLWQ_SIMD_HIGHWAY | HLWQ_SIMD_XSIMD   the backend; otherwise the first one that is installed
 //   HLWQ_NO_EXCEPTIONS                                        errors call hlwq::fatal (implied by -fno-exceptions)
+//   HLWQ_PROMISED                                             arguments were checked elsewhere: no check, no message
+//                                                             (units that are compiled once for each instruction set)
 #pragma once
 
 #define HLWQ_VERSION_MAJOR 0
@@ -100,7 +102,9 @@
 #define HLWQ_BACKEND_SCALAR
 #endif
 
-#if defined(HLWQ_NO_EXCEPTIONS)
+#if defined(HLWQ_PROMISED)
+#define HLWQ_DETAIL_ERRORS promised
+#elif defined(HLWQ_NO_EXCEPTIONS)
 #define HLWQ_DETAIL_ERRORS fatal
 #else
 #define HLWQ_DETAIL_ERRORS throw
@@ -111,6 +115,12 @@
 #define HLWQ_DETAIL_TEXT2(x) #x
 #define HLWQ_DETAIL_TEXT(x) HLWQ_DETAIL_TEXT2(x)
 #define HLWQ_CODE_NAMESPACE HLWQ_DETAIL_JOIN(HLWQ_VERSION_MAJOR, HLWQ_ISA, HLWQ_BACKEND, HLWQ_DETAIL_ERRORS)
+
+/// `prefix` with the instruction set behind it, HLWQ_FOR_ISA(kernels_) being kernels_avx2 or another: what a file that
+/// is compiled once for each instruction set calls the one thing that it exports (cmake/hlwq_add_dispatch.cmake).
+#define HLWQ_DETAIL_PASTE2(prefix, isa) prefix##isa
+#define HLWQ_DETAIL_PASTE(prefix, isa) HLWQ_DETAIL_PASTE2(prefix, isa)
+#define HLWQ_FOR_ISA(prefix) HLWQ_DETAIL_PASTE(prefix, HLWQ_ISA)
 
 namespace hlwq {
 
@@ -123,7 +133,16 @@ inline constexpr const char* version = HLWQ_DETAIL_TEXT(HLWQ_VERSION_MAJOR) "." 
 inline namespace HLWQ_CODE_NAMESPACE {
 
 // Declared here first, so that every later `namespace detail` means this one, in whatever order headers are included.
-namespace detail {}
+namespace detail {
+
+/// Whether public functions check their arguments.
+#if defined(HLWQ_PROMISED)
+inline constexpr bool checks = false;
+#else
+inline constexpr bool checks = true;
+#endif
+
+}  // namespace detail
 
 /// Name of the instruction set that this translation unit was compiled for: "avx512vbmi", "avx2", "neon", ...
 constexpr const char* isa_name() noexcept { return HLWQ_DETAIL_TEXT(HLWQ_ISA); }

@@ -102,9 +102,12 @@ template <class Error, class Expected, class Found>
 }  // namespace HLWQ_CODE_NAMESPACE
 }  // namespace hlwq
 
-/// Always-on precondition of a public function: throws `Error` with "what: expected E, found F" unless `condition`.
-#define HLWQ_EXPECTS(condition, Error, what, expected, found)             \
-    do {                                                                  \
-        if (!(condition)) [[unlikely]]                                    \
-            ::hlwq::detail::throw_mismatch<Error>(what, expected, found); \
+/// Precondition of a public function: throws `Error` with "what: expected E, found F" unless `condition`. On in every
+/// build; only where HLWQ_PROMISED says that somebody else has checked, nothing is compiled.
+#define HLWQ_EXPECTS(condition, Error, what, expected, found)                 \
+    do {                                                                      \
+        if constexpr (::hlwq::detail::checks) {                               \
+            if (!(condition)) [[unlikely]]                                    \
+                ::hlwq::detail::throw_mismatch<Error>(what, expected, found); \
+        }                                                                     \
     } while (false)

@@ -9,7 +9,7 @@
 //
 // The library divides by rows only and never splits a sum, so its results do not depend on the number of workers.
 //
-// Adapter for another pool, here OpenMP:
+// Adapters for other pools (tests/executors runs them). OpenMP:
 //   struct openmp_executor {
 //       unsigned concurrency() const { return static_cast<unsigned>(omp_get_max_threads()); }
 //       template <class F> void parallel_for(std::size_t count, std::size_t grain, F&& body) const {
@@ -19,6 +19,18 @@
 //               const auto [begin, end] = hlwq::share_of(count, grain, shares, k);
 //               body(begin, end, k);
 //           }
+//       }
+//   };
+// oneTBB, where the arena of the caller says how many workers there are:
+//   struct tbb_executor {
+//       unsigned concurrency() const { return static_cast<unsigned>(tbb::this_task_arena::max_concurrency()); }
+//       template <class F> void parallel_for(std::size_t count, std::size_t grain, F&& body) const {
+//           const auto shares = hlwq::share_count(count, grain, concurrency());
+//           const auto share = [&](unsigned k) {
+//               const auto [begin, end] = hlwq::share_of(count, grain, shares, k);
+//               body(begin, end, k);
+//           };
+//           tbb::parallel_for(0u, shares, share, tbb::static_partitioner());
 //       }
 //   };
 #pragma once

@@ -227,9 +227,12 @@ constexpr bool visit_layout(layout_id id, int bits, F& f) {
 /// door from run time to templates. Throws unsupported_error when there is no such layout.
 template <class F>
 constexpr void with_layout(layout_id id, int bits, F&& f) {
-    if (!detail::visit_layout(id, bits, f)) {
-        throw_error<unsupported_error>("code layout: no layout number " + detail::to_text(static_cast<int>(id)) +
-                                       " for " + detail::to_text(bits) + " bits");
+    const bool found = detail::visit_layout(id, bits, f);
+    if constexpr (detail::checks) {
+        if (!found) {
+            throw_error<unsupported_error>("code layout: no layout number " + detail::to_text(static_cast<int>(id)) +
+                                           " for " + detail::to_text(bits) + " bits");
+        }
     }
 }
 

@@ -32,6 +32,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace hlwq {
 
@@ -49,13 +50,15 @@ struct block_format {
     /// Columns with the zeros that fill the last block.
     constexpr std::size_t padded_cols(std::size_t cols) const noexcept { return blocks_per_row(cols) * block; }
     /// Bytes of one packed block; throws unsupported_error if the layout is not defined for these bits.
-    constexpr std::size_t block_bytes() const {
+    HLWQ_INLINE constexpr std::size_t block_bytes() const {
         std::size_t size = 0;
         with_layout(layout, bits, [&]<class Layout>() { size = Layout::block_bytes(block); });
         return size;
     }
-    constexpr std::size_t row_bytes(std::size_t cols) const { return blocks_per_row(cols) * block_bytes(); }
-    constexpr std::size_t code_bytes(std::size_t rows, std::size_t cols) const { return rows * row_bytes(cols); }
+    HLWQ_INLINE constexpr std::size_t row_bytes(std::size_t cols) const { return blocks_per_row(cols) * block_bytes(); }
+    HLWQ_INLINE constexpr std::size_t code_bytes(std::size_t rows, std::size_t cols) const {
+        return rows * row_bytes(cols);
+    }
     constexpr std::size_t norm_count(std::size_t rows, std::size_t cols) const noexcept {
         return rows * blocks_per_row(cols);
     }
@@ -122,28 +125,29 @@ inline void check(const packed_matrix_view& w, std::string_view what) {
                  w.centroids.size());
 }
 
-namespace detail {
+}  // namespace HLWQ_CODE_NAMESPACE
 
+/// Frees memory of `aligned_zeros`.
 struct aligned_delete {
-    void operator()(void* p) const noexcept { ::operator delete (p, std::align_val_t{64}); }
+    HLWQ_INLINE void operator()(void* p) const noexcept { ::operator delete (p, std::align_val_t{64}); }
 };
 
 /// `size` bytes of zeros, aligned to 64.
-inline std::unique_ptr<void, aligned_delete> aligned_zeros(std::size_t size) {
+HLWQ_INLINE std::unique_ptr<void, aligned_delete> aligned_zeros(std::size_t size) {
     void* p = ::operator new (size == 0 ? 1 : size, std::align_val_t{64});
     std::memset(p, 0, size);
     return std::unique_ptr<void, aligned_delete>(p);
 }
 
-}  // namespace detail
-
-/// A quantized matrix that owns its memory: 64-byte aligned, codes readable 64 bytes past their end.
+/// A quantized matrix that owns its memory: 64-byte aligned, codes readable 64 bytes past their end. Data without an
+/// instruction set: it may cross from one translation unit to another whatever flags each was compiled with, which is
+/// why its members are always inlined.
 class packed_matrix {
   public:
-    packed_matrix() = default;
+    HLWQ_INLINE packed_matrix() noexcept {}
 
     /// Room for a matrix of that shape, all codes and norms zero. The centroids are copied.
-    packed_matrix(std::size_t rows, std::size_t cols, const block_format& format, codebook_view centroids)
+    HLWQ_INLINE packed_matrix(std::size_t rows, std::size_t cols, const block_format& format, codebook_view centroids)
         : rows_(rows), cols_(cols), format_(format) {
         check(format, "packed_matrix");
         const std::size_t levels = std::size_t{1} << format.bits;
@@ -151,33 +155,34 @@ class packed_matrix {
         HLWQ_EXPECTS(cols == 0 || rows <= std::numeric_limits<std::size_t>::max() / (2 * max_block) / cols, shape_error,
                      "packed_matrix: rows x columns", "a product below 2^51", rows);
         const std::size_t norms = format.norm_count(rows, cols);
-        memory_ = detail::aligned_zeros(norms_offset() + norms * sizeof(half));
+        memory_ = aligned_zeros(norms_offset() + norms * sizeof(half));
         std::memcpy(centroid_data(), centroids.data(), levels * sizeof(float));
     }
 
-    packed_matrix(const packed_matrix& other)
+    HLWQ_INLINE packed_matrix(const packed_matrix& other)
         : packed_matrix(other.rows_, other.cols_, other.format_, other.view().centroids) {
         const packed_matrix_view source = other.view();
         const packed_matrix_target copy = target();
         std::memcpy(copy.codes.data(), source.codes.data(), source.codes.size());
         std::memcpy(copy.norms.data(), source.norms.data(), source.norms.size_bytes());
     }
-    packed_matrix(packed_matrix&&) noexcept = default;
-    packed_matrix& operator=(packed_matrix other) noexcept {
+    HLWQ_INLINE packed_matrix(packed_matrix&& other) noexcept
+        : memory_(std::move(other.memory_)), rows_(other.rows_), cols_(other.cols_), format_(other.format_) {}
+    HLWQ_INLINE packed_matrix& operator=(packed_matrix other) noexcept {
         memory_ = std::move(other.memory_);
         rows_ = other.rows_;
         cols_ = other.cols_;
         format_ = other.format_;
         return *this;
     }
-    ~packed_matrix() = default;
+    HLWQ_INLINE ~packed_matrix() {}
 
-    std::size_t rows() const noexcept { return rows_; }
-    std::size_t cols() const noexcept { return cols_; }
-    const block_format& format() const noexcept { return format_; }
+    HLWQ_INLINE std::size_t rows() const noexcept { return rows_; }
+    HLWQ_INLINE std::size_t cols() const noexcept { return cols_; }
+    HLWQ_INLINE const block_format& format() const noexcept { return format_; }
 
-    packed_matrix_view view() const noexcept { return const_cast<packed_matrix*>(this)->target(); }
-    packed_matrix_target target() noexcept {
+    HLWQ_INLINE packed_matrix_view view() const noexcept { return const_cast<packed_matrix*>(this)->target(); }
+    HLWQ_INLINE packed_matrix_target target() noexcept {
         if (!memory_) return {};
         return {{static_cast<std::byte*>(memory_.get()), format_.code_bytes(rows_, cols_)},
                 {norm_data(), format_.norm_count(rows_, cols_)},
@@ -189,18 +194,19 @@ class packed_matrix {
 
   private:
     // Codes first, 64 readable bytes behind them, then centroids, then norms.
-    std::size_t norms_offset() const { return centroids_offset() + (sizeof(float) << format_.bits); }
-    std::size_t centroids_offset() const { return (format_.code_bytes(rows_, cols_) + 127) / 64 * 64; }
-    half* norm_data() { return reinterpret_cast<half*>(static_cast<std::byte*>(memory_.get()) + norms_offset()); }
-    float* centroid_data() {
+    HLWQ_INLINE std::size_t norms_offset() const { return centroids_offset() + (sizeof(float) << format_.bits); }
+    HLWQ_INLINE std::size_t centroids_offset() const { return (format_.code_bytes(rows_, cols_) + 127) / 64 * 64; }
+    HLWQ_INLINE half* norm_data() {
+        return reinterpret_cast<half*>(static_cast<std::byte*>(memory_.get()) + norms_offset());
+    }
+    HLWQ_INLINE float* centroid_data() {
         return reinterpret_cast<float*>(static_cast<std::byte*>(memory_.get()) + centroids_offset());
     }
 
-    std::unique_ptr<void, detail::aligned_delete> memory_;
+    std::unique_ptr<void, aligned_delete> memory_;
     std::size_t rows_ = 0;
     std::size_t cols_ = 0;
     block_format format_;
 };
 
-}  // namespace HLWQ_CODE_NAMESPACE
 }  // namespace hlwq

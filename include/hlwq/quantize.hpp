@@ -371,21 +371,20 @@ std::size_t quantize_checked(matrix_view<const T> w, const row_job& job, encoder
     return failure;
 }
 
-}  // namespace detail
-
-/// Quantizes `w` into memory of the caller. `name` stands for the matrix in messages.
-///
-/// `out` has the shape of `w`, a format, codes and norms of the sizes that the format asks for, and the centroids to
-/// encode with. On an exception its contents are unspecified.
-template <class S = simd::native, weight_element T, executor E = serial_executor>
-void quantize(matrix_view<const T> w, const packed_matrix_target& out, encoder_id encoder = encoder_id::searched,
-              E&& ex = {}, std::string_view name = "matrix") {
+/// Throws unless `out` is a place for `w`, with a codebook to encode with.
+template <class T>
+void check_quantize(matrix_view<const T> w, const packed_matrix_target& out, std::string_view name) {
     check(packed_matrix_view(out), name);
     check_codebook(out.centroids);
     HLWQ_EXPECTS(out.rows == w.rows && out.cols == w.cols, shape_error, std::string(name) + ": quantized shape",
-                 detail::to_text(w.rows) + " x " + detail::to_text(w.cols),
-                 detail::to_text(out.rows) + " x " + detail::to_text(out.cols));
-    detail::row_job job{out, nullptr, detail::fwht_of_size<S>(out.format.block), nullptr, out.format.block_bytes()};
+                 to_text(w.rows) + " x " + to_text(w.cols), to_text(out.rows) + " x " + to_text(out.cols));
+}
+
+/// `quantize` without a check; returns the lowest block, counted through all rows, that cannot be encoded, or
+/// first_failure::none.
+template <class S, class T, class E>
+std::size_t quantize_promised(matrix_view<const T> w, const packed_matrix_target& out, encoder_id encoder, E& ex) {
+    row_job job{out, nullptr, fwht_of_size<S>(out.format.block), nullptr, out.format.block_bytes()};
     with_format(out.format, [&]<class Layout>() {
         job.pack = [](const std::uint8_t* codes, std::uint8_t* packed, std::size_t block) noexcept {
             pack_block<Layout>(codes, packed, block);
@@ -398,7 +397,20 @@ void quantize(matrix_view<const T> w, const packed_matrix_target& out, encoder_i
         for (std::size_t k = 0; k < count; ++k) signs[k] = sign_of(out.format.signs, k);
         job.signs = signs.get();
     }
-    const std::size_t failure = detail::quantize_checked<S>(w, job, encoder, ex);
+    return quantize_checked<S>(w, job, encoder, ex);
+}
+
+}  // namespace detail
+
+/// Quantizes `w` into memory of the caller. `name` stands for the matrix in messages.
+///
+/// `out` has the shape of `w`, a format, codes and norms of the sizes that the format asks for, and the centroids to
+/// encode with. On an exception its contents are unspecified.
+template <class S = simd::native, weight_element T, executor E = serial_executor>
+void quantize(matrix_view<const T> w, const packed_matrix_target& out, encoder_id encoder = encoder_id::searched,
+              E&& ex = {}, std::string_view name = "matrix") {
+    detail::check_quantize(w, out, name);
+    const std::size_t failure = detail::quantize_promised<S>(w, out, encoder, ex);
     if (failure != detail::first_failure::none) detail::throw_bad_block(w, out.format, failure, name);
 }
 
@@ -472,13 +484,21 @@ void dequantize_rows(const packed_matrix_view& w, E& ex, F&& f) {
 
 }  // namespace detail
 
+namespace detail {
+
+template <class T>
+void check_dequantize(const packed_matrix_view& w, matrix_view<T> out, std::string_view name) {
+    check(w, name);
+    HLWQ_EXPECTS(out.rows == w.rows && out.cols == w.cols, shape_error, std::string(name) + ": dequantized shape",
+                 to_text(w.rows) + " x " + to_text(w.cols), to_text(out.rows) + " x " + to_text(out.cols));
+}
+
+}  // namespace detail
+
 /// Restores the weights, rounded to T; `out` has the shape of `w`. Throws shape_error if it has not.
 template <class S = simd::native, weight_element T, executor E = serial_executor>
 void dequantize(const packed_matrix_view& w, matrix_view<T> out, E&& ex = {}, std::string_view name = "matrix") {
-    check(w, name);
-    HLWQ_EXPECTS(out.rows == w.rows && out.cols == w.cols, shape_error, std::string(name) + ": dequantized shape",
-                 detail::to_text(w.rows) + " x " + detail::to_text(w.cols),
-                 detail::to_text(out.rows) + " x " + detail::to_text(out.cols));
+    detail::check_dequantize(w, out, name);
     detail::dequantize_rows<S>(w, ex, [&](std::size_t row, std::span<const float> values) noexcept {
         const std::span<T> to = out.row(row);
         for (std::size_t col = 0; col < w.cols; ++col) to[col] = static_cast<T>(values[col]);

@@ -68,21 +68,13 @@ struct rotated_token {
     const float* low_sums = nullptr;
 };
 
-inline namespace HLWQ_CODE_NAMESPACE {
-namespace detail {
-
-/// Steps of a low byte to one of the byte above it: half a step up or down is what 127 can still tell.
-inline constexpr int low_steps = 254;
-
-}  // namespace detail
-
-/// Storage of rotated tokens. Filled by `rotate_input`.
+/// Storage of rotated tokens. Filled by `rotate_input`. Data without an instruction set, as packed_matrix is.
 class rotated_input {
   public:
-    rotated_input() = default;
+    HLWQ_INLINE rotated_input() noexcept {}
 
     /// Room for `tokens` inputs of `cols` columns. Of `format` only the block size and the signs count.
-    rotated_input(std::size_t cols, precision mode, const block_format& format = {}, std::size_t tokens = 1)
+    HLWQ_INLINE rotated_input(std::size_t cols, precision mode, const block_format& format = {}, std::size_t tokens = 1)
         : cols_(cols), block_(format.block), signs_(format.signs), mode_(mode) {
         HLWQ_EXPECTS(std::has_single_bit(block_) && block_ >= min_block && block_ <= max_block, unsupported_error,
                      "rotated_input: block size", "a power of two from 8 to 4096", block_);
@@ -91,35 +83,35 @@ class rotated_input {
         resize(tokens);
     }
 
-    rotated_input(rotated_input&& other) noexcept { swap(other); }
-    rotated_input& operator=(rotated_input&& other) noexcept {
+    HLWQ_INLINE rotated_input(rotated_input&& other) noexcept { swap(other); }
+    HLWQ_INLINE rotated_input& operator=(rotated_input&& other) noexcept {
         rotated_input taken(std::move(other));
         swap(taken);
         return *this;
     }
-    ~rotated_input() = default;
+    HLWQ_INLINE ~rotated_input() {}
 
     /// Another number of tokens. Allocates only beyond the largest number so far; what was rotated before is lost.
-    void resize(std::size_t tokens) {
+    HLWQ_INLINE void resize(std::size_t tokens) {
         if (tokens > capacity_) {
             HLWQ_EXPECTS(tokens <= limit / (padded_cols() + block_), shape_error, "rotated_input: tokens",
                          "fewer for " + detail::to_text(cols_) + " columns", tokens);
-            memory_ = detail::aligned_zeros(tokens * token_bytes());
+            memory_ = aligned_zeros(tokens * token_bytes());
             capacity_ = tokens;
         }
         tokens_ = tokens;
     }
 
-    std::size_t cols() const noexcept { return cols_; }
-    std::size_t block() const noexcept { return block_; }
-    rotation_signs signs() const noexcept { return signs_; }
-    precision mode() const noexcept { return mode_; }
-    std::size_t tokens() const noexcept { return tokens_; }
-    std::size_t blocks() const noexcept { return blocks_; }
-    std::size_t padded_cols() const noexcept { return blocks() * block_; }
+    HLWQ_INLINE std::size_t cols() const noexcept { return cols_; }
+    HLWQ_INLINE std::size_t block() const noexcept { return block_; }
+    HLWQ_INLINE rotation_signs signs() const noexcept { return signs_; }
+    HLWQ_INLINE precision mode() const noexcept { return mode_; }
+    HLWQ_INLINE std::size_t tokens() const noexcept { return tokens_; }
+    HLWQ_INLINE std::size_t blocks() const noexcept { return blocks_; }
+    HLWQ_INLINE std::size_t padded_cols() const noexcept { return blocks() * block_; }
 
     /// Token number `index`, below tokens().
-    rotated_token token(std::size_t index) const noexcept {
+    HLWQ_INLINE rotated_token token(std::size_t index) const noexcept {
         const planes_of_token p = planes(index);
         return {p.values, p.bytes, p.scales, p.sums, p.low_bytes, p.low_sums};
     }
@@ -133,10 +125,10 @@ class rotated_input {
         std::int8_t* low_bytes = nullptr;
         float* low_sums = nullptr;
     };
-    planes_of_token token(std::size_t index) noexcept { return planes(index); }
+    HLWQ_INLINE planes_of_token token(std::size_t index) noexcept { return planes(index); }
 
     /// Bytes of a token, all of its planes together, which is also how far tokens lie apart.
-    std::size_t token_bytes() const noexcept {
+    HLWQ_INLINE std::size_t token_bytes() const noexcept {
         const std::size_t fast = bytes_bytes() + 2 * block_words_bytes();
         const std::size_t low = bytes_bytes() + block_words_bytes();
         return values_bytes() + (mode_ >= precision::fast ? fast : 0) + (mode_ == precision::precise ? low : 0);
@@ -146,11 +138,11 @@ class rotated_input {
     static constexpr std::size_t limit = std::numeric_limits<std::size_t>::max() / (4 * max_block);
 
     // Everything begins on a multiple of 64 bytes.
-    static constexpr std::size_t line(std::size_t bytes) noexcept { return (bytes + 63) / 64 * 64; }
-    std::size_t values_bytes() const noexcept { return line(padded_cols() * sizeof(float)); }
-    std::size_t bytes_bytes() const noexcept { return line(padded_cols()); }
-    std::size_t block_words_bytes() const noexcept { return line(blocks() * sizeof(float)); }
-    planes_of_token planes(std::size_t index) const noexcept {
+    HLWQ_INLINE static constexpr std::size_t line(std::size_t bytes) noexcept { return (bytes + 63) / 64 * 64; }
+    HLWQ_INLINE std::size_t values_bytes() const noexcept { return line(padded_cols() * sizeof(float)); }
+    HLWQ_INLINE std::size_t bytes_bytes() const noexcept { return line(padded_cols()); }
+    HLWQ_INLINE std::size_t block_words_bytes() const noexcept { return line(blocks() * sizeof(float)); }
+    HLWQ_INLINE planes_of_token planes(std::size_t index) const noexcept {
         std::byte* at = static_cast<std::byte*>(memory_.get()) + index * token_bytes();
         planes_of_token p;
         p.values = reinterpret_cast<float*>(at);
@@ -170,7 +162,7 @@ class rotated_input {
         }
         return p;
     }
-    void swap(rotated_input& other) noexcept {
+    HLWQ_INLINE void swap(rotated_input& other) noexcept {
         std::swap(memory_, other.memory_);
         std::swap(cols_, other.cols_);
         std::swap(block_, other.block_);
@@ -181,7 +173,7 @@ class rotated_input {
         std::swap(capacity_, other.capacity_);
     }
 
-    std::unique_ptr<void, detail::aligned_delete> memory_;
+    std::unique_ptr<void, aligned_delete> memory_;
     std::size_t cols_ = 0;
     std::size_t block_ = block_format{}.block;
     std::size_t blocks_ = 0;
@@ -191,7 +183,11 @@ class rotated_input {
     std::size_t capacity_ = 0;
 };
 
+inline namespace HLWQ_CODE_NAMESPACE {
 namespace detail {
+
+/// Steps of a low byte to one of the byte above it: half a step up or down is what 127 can still tell.
+inline constexpr int low_steps = 254;
 
 /// to[i] = sign of column first + i * x[i] * scale, zeros from x.size() to `count`.
 HLWQ_INLINE void scale_input(std::span<const float> x, float* to, std::size_t count, std::size_t first,
@@ -277,14 +273,19 @@ void quantize_input_block(const float* x, std::size_t block, const rotated_input
     if (low) *to.low_sums = *to.scales * static_cast<float>(low_sum);
 }
 
+/// Throws unless `x` is what `in` has room for.
+inline void check_tokens(matrix_view<const float> x, const rotated_input& in) {
+    HLWQ_EXPECTS(x.cols == in.cols(), shape_error, "rotate_input: columns", in.cols(), x.cols);
+    HLWQ_EXPECTS(x.rows == in.tokens(), shape_error, "rotate_input: tokens", in.tokens(), x.rows);
+}
+
 }  // namespace detail
 
 /// Rotates every row of `x`, a token each, into `in`. Blocks are divided among the workers of `ex`. Throws shape_error
 /// unless x has the columns of `in` and as many rows as it has tokens.
 template <simd::backend S = simd::native, executor E = serial_executor>
 void rotate_input(matrix_view<const float> x, rotated_input& in, E&& ex = {}) {
-    HLWQ_EXPECTS(x.cols == in.cols(), shape_error, "rotate_input: columns", in.cols(), x.cols);
-    HLWQ_EXPECTS(x.rows == in.tokens(), shape_error, "rotate_input: tokens", in.tokens(), x.rows);
+    detail::check_tokens(x, in);
     const std::size_t block = in.block(), blocks = in.blocks();
     const detail::fwht_function transform = detail::fwht_of_size<S>(block);
     const float scale = 1.0f / static_cast<float>(block);

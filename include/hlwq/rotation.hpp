@@ -225,6 +225,11 @@ inline void check_fwht_size(std::string_view what, std::size_t n) {
                  "a power of two from 2 to 4096", n);
 }
 
+inline void check_rotate(std::size_t length, std::size_t block, const char* what) {
+    check_fwht_size("rotation block", block);
+    HLWQ_EXPECTS(length % block == 0, shape_error, what, "whole blocks of " + to_text(block), length);
+}
+
 /// Unnormalised transforms of blocks of n values of any floating type.
 template <class S, class T>
 HLWQ_INLINE void fwht_any(T* x, std::size_t n, std::size_t count) noexcept {
@@ -253,8 +258,7 @@ void apply_signs(std::span<T> x, rotation_signs signs, std::size_t first) noexce
 
 template <class S, class T>
 void rotate_checked(std::span<T> x, std::size_t block, rotation_signs signs) {
-    check_fwht_size("rotation block", block);
-    HLWQ_EXPECTS(x.size() % block == 0, shape_error, "rotate: length", "whole blocks of " + to_text(block), x.size());
+    check_rotate(x.size(), block, "rotate: length");
     apply_signs(x, signs, 0);
     const T scale = static_cast<T>(1.0 / std::sqrt(static_cast<double>(block)));
     fwht_any<S>(x.data(), block, x.size() / block);
@@ -309,9 +313,7 @@ void unrotate(std::span<double> x, std::size_t block, rotation_signs signs = {})
 /// Rotates every row of a matrix in place; rows are divided among the workers of `ex`. Throws as above.
 template <class S = simd::native, std::floating_point T, executor E = serial_executor>
 void rotate(matrix_view<T> x, std::size_t block, rotation_signs signs = {}, E&& ex = {}) {
-    detail::check_fwht_size("rotation block", block);
-    HLWQ_EXPECTS(x.cols % block == 0, shape_error, "rotate: columns", "whole blocks of " + detail::to_text(block),
-                 x.cols);
+    detail::check_rotate(x.cols, block, "rotate: columns");
     ex.parallel_for(x.rows, 1, [&](std::size_t begin, std::size_t end, unsigned) noexcept {
         for (std::size_t row = begin; row < end; ++row) rotate<S>(x.row(row), block, signs);
     });

@@ -299,21 +299,28 @@ void set_codebook(product_matrix& m, const packed_matrix_view& w, precision mode
     m.fold = last.split.fold;
 }
 
+/// Throws if w, x, y and the precision do not go together; `what` names the product in the message.
+inline void check_product(const packed_matrix_view& w, const rotated_input& x, const matrix_view<float>& y,
+                          precision mode, const char* what) {
+    if constexpr (checks) check(w, std::string(what) + " weights");
+    HLWQ_EXPECTS(x.cols() == w.cols, shape_error, std::string(what) + " input: columns", w.cols, x.cols());
+    HLWQ_EXPECTS(x.block() == w.format.block, shape_error, std::string(what) + " input: block size", w.format.block,
+                 x.block());
+    HLWQ_EXPECTS(x.signs() == w.format.signs, shape_error, std::string(what) + " input: column signs",
+                 "those of the weights",
+                 x.signs().enabled ? "signs of seed " + to_text(x.signs().seed) : std::string("none"));
+    HLWQ_EXPECTS(mode <= x.mode(), shape_error, std::string(what) + " input: precision", to_string(mode),
+                 to_string(x.mode()));
+    HLWQ_EXPECTS(y.cols == w.rows, shape_error, std::string(what) + " output: columns", w.rows, y.cols);
+    HLWQ_EXPECTS(y.rows == x.tokens(), shape_error, std::string(what) + " output: tokens", x.tokens(), y.rows);
+}
+
 /// The matrix as a product in some precision sees it. visit.operator()<Layout>(m) may add to it what depends on the
-/// layout. `what` names the product in messages. Throws if w, x, y and the precision do not go together.
+/// layout. Throws as `check_product`.
 template <class S, class Visit>
 product_matrix make_product_matrix(const packed_matrix_view& w, const rotated_input& x, const matrix_view<float>& y,
                                    precision mode, const char* what, Visit visit) {
-    const auto named = [&](const char* of) { return std::string(what) + of; };
-    check(w, named(" weights"));
-    HLWQ_EXPECTS(x.cols() == w.cols, shape_error, named(" input: columns"), w.cols, x.cols());
-    HLWQ_EXPECTS(x.block() == w.format.block, shape_error, named(" input: block size"), w.format.block, x.block());
-    HLWQ_EXPECTS(x.signs() == w.format.signs, shape_error, named(" input: column signs"), "those of the weights",
-                 x.signs().enabled ? "signs of seed " + to_text(x.signs().seed) : std::string("none"));
-    HLWQ_EXPECTS(mode <= x.mode(), shape_error, named(" input: precision"), to_string(mode), to_string(x.mode()));
-    HLWQ_EXPECTS(y.cols == w.rows, shape_error, named(" output: columns"), w.rows, y.cols);
-    HLWQ_EXPECTS(y.rows == x.tokens(), shape_error, named(" output: tokens"), x.tokens(), y.rows);
-
+    check_product(w, x, y, mode, what);
     product_matrix m;
     m.codes = reinterpret_cast<const std::uint8_t*>(w.codes.data());
     m.codes_end = m.codes + w.codes.size();

@@ -3,12 +3,12 @@
 //   thread_pool pool;        one worker a processor; thread_pool pool(4) for four
 //   gemv(w, x, y, pool);
 //
-// The calling thread is worker 0; the others wait for it, at first spinning, for 40 us, then asleep in the system. The
+// The calling thread is worker 0; the others wait for it, at first spinning, for 250 us, then asleep in the system. The
 // index range is divided once, in contiguous shares, worker k taking the k-th: the same worker touches the same memory
 // in every region of the same shape. Only as many workers are woken as there are shares.
 //
-//   cost     below 1 us for a region of two workers that still spin; a wake-up by the system when they sleep; none for
-//            a single share
+//   cost     below 1 us for a region of two workers that still spin; a wake-up by the system, 20 to 80 us, when they
+//            sleep; none for a single share (bench/thread_pool.cpp)
 //   nesting  a region asked for while another one runs, from a body or from another thread, runs entirely on the thread
 //            that asks, with the worker index of the body that asked, or 0: never a deadlock, and the same results
 //   throws   std::system_error when the system refuses a thread; threads already started are ended before
@@ -137,12 +137,16 @@ class thread_pool {
 #endif
     }
 
+    /// How long a thread spins before it sleeps: longer than what a program does on one thread between the regions of
+    /// one piece of work (10 to 100 us between the products of a model's layer), so that only a pause puts it to sleep.
+    static constexpr std::chrono::microseconds spin_time{250};
+
     /// The value of `word` once it differs from `old`.
     static std::uint32_t wait_for_change(const std::atomic<std::uint32_t>& word, std::uint32_t old,
                                          bool spin) noexcept {
         std::uint32_t now = word.load(std::memory_order_acquire);
         if (spin && now == old) {
-            const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(40);
+            const auto end = std::chrono::steady_clock::now() + spin_time;
             do {
                 for (int i = 0; i < 16 && now == old; ++i) {
                     relax();

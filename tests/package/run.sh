@@ -197,13 +197,19 @@ for cxx in "${compilers[@]}"; do
         -DCONSUMER_SOURCE="$root" -DCONSUMER_COMPONENTS="highway;threads;io"
     check "$cxx FetchContent" subproject "fetch.$cxx" "$cxx" -DCONSUMER_FROM=fetch \
         -DFETCHCONTENT_SOURCE_DIR_HLWQ="$root" -DFETCHCONTENT_FULLY_DISCONNECTED=ON -DCONSUMER_COMPONENTS="threads"
+    check "$cxx find_package dispatch" consumer "package.$cxx.dispatch" "$cxx" -DCONSUMER_FROM=package \
+        -DCONSUMER_COMPONENTS="dispatch"
+    if [[ $(uname -m) == x86_64 ]]; then
+        check "$cxx dispatch in a subproject" consumer "dispatch.$cxx" "$cxx" -DCONSUMER_FROM=subproject \
+            -DCONSUMER_SOURCE="$root" -DCONSUMER_ISAS="avx2;generic"
+    fi
     check "$cxx pkg-config" pkg_config "$cxx"
     check "$cxx two units" two_units "$cxx"
     check "$cxx mixed instruction sets" mixed_isa "$cxx" -O2
     check "$cxx mixed instruction sets, not optimised" mixed_isa "$cxx" -O0
     check "$cxx no exceptions" no_exceptions "$cxx"
 done
-check "refused: unknown component" refused 'hlwq has no component "warp"; there are: highway, xsimd, threads, io.' \
+check "refused: unknown component" refused 'hlwq has no component "warp"; there are: highway, xsimd, threads, io, dispatch.' \
     -DCONSUMER_COMPONENTS=warp
 check "refused: component without its dependency" refused 'hlwq component "io" needs nlohmann_json' \
     -DCONSUMER_COMPONENTS=io -DCMAKE_DISABLE_FIND_PACKAGE_nlohmann_json=ON

@@ -12,6 +12,14 @@
 #if defined(CONSUMER_IO)
 #include <hlwq/io/safetensors.hpp>
 #endif
+#if defined(CONSUMER_DISPATCH)
+#include <hlwq/dispatch/dispatch.hpp>
+#endif
+#if defined(CONSUMER_ISAS)
+#include <consumer_isas.hpp>
+#define DECLARE(isa) const char* isa_of_##isa();
+HLWQ_COMPILED_ISAS(DECLARE)
+#endif
 
 int main() {
     constexpr std::size_t rows = 4, cols = 256;
@@ -35,6 +43,24 @@ int main() {
         error += difference * difference;
         energy += static_cast<double>(weights[i]) * static_cast<double>(weights[i]);
     }
+#if defined(CONSUMER_DISPATCH)
+    std::vector<float> again(rows * cols);
+    const hlwq::packed_matrix other = hlwq::dispatch::quantize(
+        hlwq::matrix_view<const float>(weights.data(), rows, cols), centroids, packed.format());
+    hlwq::dispatch::dequantize(other.view(), hlwq::matrix_view<float>(again.data(), rows, cols));
+    double difference = 0;
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+        difference += std::fabs(static_cast<double>(again[i]) - static_cast<double>(restored[i]));
+    }
+    std::printf("dispatch: %s\n", hlwq::dispatch::isa().data());
+    if (difference / energy > 0.01) return 1;
+#endif
+#if defined(CONSUMER_ISAS)
+    bool found = false;
+#define COMPARE(isa) found = found || isa_of_##isa() == hlwq::dispatch::isa();
+    HLWQ_COMPILED_ISAS(COMPARE)
+    if (!found) return 1;
+#endif
     std::printf("note: %s, %s, relative MSE %.5f\n", hlwq::isa_name(), hlwq::backend_name(), error / energy);
     return error / energy < 0.01 ? 0 : 1;
 }
