@@ -31,7 +31,7 @@ const kernel_table& kernels() {
     return chosen;
 }
 
-void run(product_kernel kernel, const char* what, const packed_matrix_view& w, const rotated_input& x,
+void run(product_kernel kernel, const char* what, const packed_matrix_view& w, const rotated_tokens& x,
          matrix_view<float> y, precision mode, executor_ref ex) {
     hlwq::detail::check_product(w, x, y, mode, what);
     kernel(w, x, y, mode, ex);
@@ -97,25 +97,25 @@ void rotate_input(std::span<const float> x, rotated_input& in, executor_ref ex) 
     rotate_input(matrix_view<const float>(x.data(), 1, x.size()), in, ex);
 }
 
-void gemv(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, precision mode, executor_ref ex) {
+void gemv(const packed_matrix_view& w, const rotated_tokens& x, matrix_view<float> y, precision mode, executor_ref ex) {
     run(kernels().gemv, "gemv", w, x, y, mode, ex);
 }
-void gemv(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, executor_ref ex) {
+void gemv(const packed_matrix_view& w, const rotated_tokens& x, matrix_view<float> y, executor_ref ex) {
     gemv(w, x, y, x.mode(), ex);
 }
-void gemv(const packed_matrix_view& w, const rotated_input& x, std::span<float> y, executor_ref ex) {
+void gemv(const packed_matrix_view& w, const rotated_tokens& x, std::span<float> y, executor_ref ex) {
     HLWQ_EXPECTS(y.size() == w.rows, shape_error, "gemv output", w.rows, y.size());
     gemv(w, x, matrix_view<float>(y.data(), 1, y.size()), x.mode(), ex);
 }
 
-void gemm(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, precision mode, executor_ref ex) {
+void gemm(const packed_matrix_view& w, const rotated_tokens& x, matrix_view<float> y, precision mode, executor_ref ex) {
     run(kernels().gemm, "gemm", w, x, y, mode, ex);
 }
-void matmul(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, precision mode,
+void matmul(const packed_matrix_view& w, const rotated_tokens& x, matrix_view<float> y, precision mode,
             executor_ref ex) {
     run(kernels().matmul, "matmul", w, x, y, mode, ex);
 }
-void matmul(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, executor_ref ex) {
+void matmul(const packed_matrix_view& w, const rotated_tokens& x, matrix_view<float> y, executor_ref ex) {
     matmul(w, x, y, x.mode(), ex);
 }
 

@@ -171,7 +171,7 @@ HLWQ_INLINE void turn_norms(const row_group<gemm_rows<S>>& rows, std::size_t fir
 /// Rows [begin, end) of y.
 /// promises: w.decode set; block from S::bytes to 512
 template <class S, precision Mode>
-void tiled_rows(const product_matrix& w, std::size_t begin, std::size_t end, const rotated_input& x,
+void tiled_rows(const product_matrix& w, std::size_t begin, std::size_t end, const rotated_tokens& x,
                 matrix_view<float> y) noexcept {
     constexpr std::size_t tile_rows = gemm_rows<S>;
     constexpr bool precise = Mode == precision::precise;
@@ -234,7 +234,7 @@ rows_function choose_gemm(const block_format& format, precision mode) noexcept {
 
 /// The product in tiles where there is a kernel for it, else row by row; `what` names it in messages.
 template <class S>
-planned_product plan_tiles(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, precision mode,
+planned_product plan_tiles(const packed_matrix_view& w, const rotated_tokens& x, matrix_view<float> y, precision mode,
                            const char* what) {
     const rows_function rows = choose_gemm<S>(w.format, mode);
     if (rows == nullptr) return plan_rows<S>(w, x, y, mode, what);
@@ -244,7 +244,7 @@ planned_product plan_tiles(const packed_matrix_view& w, const rotated_input& x, 
 
 /// By the kernel that suits the number of tokens.
 template <class S>
-planned_product plan_product(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, precision mode,
+planned_product plan_product(const packed_matrix_view& w, const rotated_tokens& x, matrix_view<float> y, precision mode,
                              const char* what) {
     return y.rows <= gemv_tokens ? plan_rows<S>(w, x, y, mode, what) : plan_tiles<S>(w, x, y, mode, what);
 }
@@ -253,20 +253,20 @@ planned_product plan_product(const packed_matrix_view& w, const rotated_input& x
 
 /// y[token][row] = product of row `row` of w with that token of x, by the kernel for many tokens where there is one.
 template <simd::backend S = simd::native, executor E = serial_executor>
-void gemm(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, precision mode, E&& ex = {}) {
+void gemm(const packed_matrix_view& w, const rotated_tokens& x, matrix_view<float> y, precision mode, E&& ex = {}) {
     detail::compute(detail::plan_tiles<S>(w, x, y, mode, "gemm"), ex);
 }
 
 /// y[token][row] = product of row `row` of w with that token of x, in a precision that x has: as `gemv`, bit for bit
 /// the result of each token alone, for up to eight tokens, as `gemm` for more.
 template <simd::backend S = simd::native, executor E = serial_executor>
-void matmul(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, precision mode, E&& ex = {}) {
+void matmul(const packed_matrix_view& w, const rotated_tokens& x, matrix_view<float> y, precision mode, E&& ex = {}) {
     detail::compute(detail::plan_product<S>(w, x, y, mode, "matmul"), ex);
 }
 
 /// The same in the precision of x.
 template <simd::backend S = simd::native, executor E = serial_executor>
-void matmul(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, E&& ex = {}) {
+void matmul(const packed_matrix_view& w, const rotated_tokens& x, matrix_view<float> y, E&& ex = {}) {
     matmul<S>(w, x, y, x.mode(), ex);
 }
 

@@ -159,7 +159,7 @@ HLWQ_INLINE void exact_group(const product_matrix& w, const row_group<gemv_rows>
 }
 
 /// Rows [begin, end) of y, begin a multiple of gemv_rows.
-using rows_function = void (*)(const product_matrix& w, std::size_t begin, std::size_t end, const rotated_input& x,
+using rows_function = void (*)(const product_matrix& w, std::size_t begin, std::size_t end, const rotated_tokens& x,
                                matrix_view<float> y) noexcept;
 
 // ---- one token
@@ -167,7 +167,7 @@ using rows_function = void (*)(const product_matrix& w, std::size_t begin, std::
 /// Straight from the wire layout, blocks of 128.
 /// promises: the codes go on for wire_reader::overread bytes behind row end - 1
 template <class S, int Bits, precision Mode>
-void wire_rows_128(const product_matrix& w, std::size_t begin, std::size_t end, const rotated_input& x,
+void wire_rows_128(const product_matrix& w, std::size_t begin, std::size_t end, const rotated_tokens& x,
                    matrix_view<float> y) noexcept {
     const plane_codebooks<S, Bits, Mode> look_up(w.planes);
     const auto dot = [&](const std::uint8_t* packed, const std::int8_t* bytes, const std::int8_t* low_bytes) noexcept {
@@ -183,7 +183,7 @@ void wire_rows_128(const product_matrix& w, std::size_t begin, std::size_t end, 
 
 /// Straight from the wire layout, blocks of whole vectors of codes.
 template <class S, int Bits, precision Mode>
-void wire_rows(const product_matrix& w, std::size_t begin, std::size_t end, const rotated_input& x,
+void wire_rows(const product_matrix& w, std::size_t begin, std::size_t end, const rotated_tokens& x,
                matrix_view<float> y) noexcept {
     constexpr std::size_t overread = wire_reader<S, Bits>::overread;
     const rotated_token token = x.token(0);
@@ -214,7 +214,7 @@ void wire_rows(const product_matrix& w, std::size_t begin, std::size_t end, cons
 
 /// Straight from the planes layout. Block: 128, or 0 where it is longer.
 template <class S, int Bits, precision Mode, table_fold Fold, std::size_t Block>
-void plane_rows(const product_matrix& w, std::size_t begin, std::size_t end, const rotated_input& x,
+void plane_rows(const product_matrix& w, std::size_t begin, std::size_t end, const rotated_tokens& x,
                 matrix_view<float> y) noexcept {
     const split_codebooks<S, Bits, Mode, Fold> look_up(w.planes);
     const auto dot = [&](const std::uint8_t* packed, const std::int8_t* bytes, const std::int8_t* low_bytes) noexcept {
@@ -230,7 +230,7 @@ void plane_rows(const product_matrix& w, std::size_t begin, std::size_t end, con
 
 /// Any layout, unpacked first: blocks of whole vectors of codes, exact of whole vectors of floats.
 template <class S, int Bits, precision Mode>
-void unpacked_rows(const product_matrix& w, std::size_t begin, std::size_t end, const rotated_input& x,
+void unpacked_rows(const product_matrix& w, std::size_t begin, std::size_t end, const rotated_tokens& x,
                    matrix_view<float> y) noexcept {
     const rotated_token token = x.token(0);
     if constexpr (Mode == precision::exact) {
@@ -260,7 +260,7 @@ void unpacked_rows(const product_matrix& w, std::size_t begin, std::size_t end, 
 
 /// Plain loops, any number of tokens: the scalar backend, and blocks below a vector.
 template <precision Mode>
-void plain_rows(const product_matrix& w, std::size_t begin, std::size_t end, const rotated_input& x,
+void plain_rows(const product_matrix& w, std::size_t begin, std::size_t end, const rotated_tokens& x,
                 matrix_view<float> y) noexcept {
     for (std::size_t row = begin; row < end; ++row) {
         for (std::size_t first = 0; first < y.rows; first += gemv_tokens) {
@@ -365,7 +365,7 @@ void add_panel(const panel_view& w, token_state<S, Rows>* token, std::size_t fir
 /// out[t][r] = row r of the group times token first_token + t, for up to gemv_tokens tokens: each float operation is
 /// one of `integer_group`, in its order.
 template <class S, precision Mode, std::size_t Vectors, std::size_t Rows>
-HLWQ_INLINE void integer_tokens(const product_matrix& w, const row_group<Rows>& rows, const rotated_input& x,
+HLWQ_INLINE void integer_tokens(const product_matrix& w, const row_group<Rows>& rows, const rotated_tokens& x,
                                 std::size_t first_token, std::size_t tokens, float (*out)[Rows]) noexcept {
     constexpr std::size_t lanes = S::lanes;
     constexpr std::size_t stride = Vectors == 0 ? max_block : panel_columns;
@@ -421,7 +421,7 @@ HLWQ_INLINE void integer_tokens(const product_matrix& w, const row_group<Rows>& 
 
 /// The same in float, one row; each operation is one of `exact_group`.
 template <class S>
-HLWQ_INLINE void exact_tokens(const product_matrix& w, const row_group<1>& rows, const rotated_input& x,
+HLWQ_INLINE void exact_tokens(const product_matrix& w, const row_group<1>& rows, const rotated_tokens& x,
                               std::size_t first_token, std::size_t tokens, float (*out)[1]) noexcept {
     typename S::f32 sum[gemv_tokens];
     for (std::size_t t = 0; t < tokens; ++t) sum[t] = S::set(0.0f);
@@ -445,7 +445,7 @@ HLWQ_INLINE void exact_tokens(const product_matrix& w, const row_group<1>& rows,
 
 /// Any layout and block that has a decoder.
 template <class S, precision Mode, std::size_t Vectors>
-void token_rows(const product_matrix& w, std::size_t begin, std::size_t end, const rotated_input& x,
+void token_rows(const product_matrix& w, std::size_t begin, std::size_t end, const rotated_tokens& x,
                 matrix_view<float> y) noexcept {
     constexpr std::size_t group = Mode == precision::exact ? 1 : gemv_rows;
     for (std::size_t row = begin; row < end; row += group) {
@@ -512,13 +512,13 @@ struct planned_product {
     gemv_plan plan;
     std::size_t rows = 0;
     std::size_t inner_end = 0;  // from the rows behind it a whole vector could reach beyond the codes
-    const rotated_input* x = nullptr;
+    rotated_tokens x;
     matrix_view<float> y;
 
     planned_product() = default;
-    planned_product(const product_matrix& m, const gemv_plan& chosen, std::size_t row_count, const rotated_input& in,
+    planned_product(const product_matrix& m, const gemv_plan& chosen, std::size_t row_count, const rotated_tokens& in,
                     matrix_view<float> out) noexcept
-        : w(m), plan(chosen), rows(out.rows != 0 ? row_count : 0), x(&in), y(out) {
+        : w(m), plan(chosen), rows(out.rows != 0 ? row_count : 0), x(in), y(out) {
         if (plan.inner != nullptr && w.row_bytes != 0) {
             const std::size_t last = (plan.overread + w.row_bytes - 1) / w.row_bytes;
             inner_end = rows > last ? (rows - last) / gemv_rows * gemv_rows : 0;
@@ -528,14 +528,14 @@ struct planned_product {
     /// promises: begin a multiple of plan.grain
     void compute(std::size_t begin, std::size_t end) const noexcept {
         const std::size_t middle = std::clamp(inner_end, begin, end);
-        if (begin < middle) plan.inner(w, begin, middle, *x, y);
-        if (middle < end) plan.rows(w, middle, end, *x, y);
+        if (begin < middle) plan.inner(w, begin, middle, x, y);
+        if (middle < end) plan.rows(w, middle, end, x, y);
     }
 };
 
 /// The product row by row; `what` names it in messages.
 template <class S>
-planned_product plan_rows(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, precision mode,
+planned_product plan_rows(const packed_matrix_view& w, const rotated_tokens& x, matrix_view<float> y, precision mode,
                           const char* what) {
     gemv_plan plan;
     const auto choose = [&]<class Layout>(const product_matrix& m) {
@@ -564,19 +564,19 @@ void compute(const planned_product& p, E&& ex) {
 /// y[token][row] = product of row `row` of w with that token of x, in a precision that x has. y has a row for each
 /// token of x and a column for each row of w.
 template <simd::backend S = simd::native, executor E = serial_executor>
-void gemv(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, precision mode, E&& ex = {}) {
+void gemv(const packed_matrix_view& w, const rotated_tokens& x, matrix_view<float> y, precision mode, E&& ex = {}) {
     detail::compute(detail::plan_rows<S>(w, x, y, mode, "gemv"), ex);
 }
 
 /// The same in the precision of x.
 template <simd::backend S = simd::native, executor E = serial_executor>
-void gemv(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, E&& ex = {}) {
+void gemv(const packed_matrix_view& w, const rotated_tokens& x, matrix_view<float> y, E&& ex = {}) {
     gemv<S>(w, x, y, x.mode(), ex);
 }
 
 /// The same for a single token: y[row], one for each row of w.
 template <simd::backend S = simd::native, executor E = serial_executor>
-void gemv(const packed_matrix_view& w, const rotated_input& x, std::span<float> y, E&& ex = {}) {
+void gemv(const packed_matrix_view& w, const rotated_tokens& x, std::span<float> y, E&& ex = {}) {
     HLWQ_EXPECTS(y.size() == w.rows, shape_error, "gemv output", w.rows, y.size());
     gemv<S>(w, x, matrix_view<float>(y.data(), 1, y.size()), x.mode(), ex);
 }

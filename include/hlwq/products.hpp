@@ -14,7 +14,7 @@
 //
 // Example: the experts of a token, up to the input of the second matrix
 //   std::vector<hlwq::product> list;
-//   for (const expert& e : chosen) list.insert(list.end(), {{e.gate, &x, e.g}, {e.up, &x, e.u}});
+//   for (const expert& e : chosen) list.insert(list.end(), {{e.gate, x, e.g}, {e.up, x, e.u}});
 //   hlwq::matmul(list, mode, pool, [&](std::size_t begin, std::size_t end) noexcept { /* g <- silu(g) * u */ });
 #pragma once
 
@@ -38,7 +38,7 @@ namespace hlwq::inline HLWQ_CODE_NAMESPACE {
 /// y[token][row] = product of row `row` of w with that token of x.
 struct product {
     packed_matrix_view w;
-    const rotated_input* x = nullptr;
+    rotated_tokens x;
     matrix_view<float> y;
 };
 
@@ -88,7 +88,7 @@ void matmul(std::span<const product> products, precision mode, E&& ex = {}) {
         const std::size_t count = std::min(products_once, products.size() - done);
         for (std::size_t i = 0; i < count; ++i) {
             const product& p = products[done + i];
-            planned[i] = detail::plan_product<S>(p.w, *p.x, p.y, mode, "matmul");
+            planned[i] = detail::plan_product<S>(p.w, p.x, p.y, mode, "matmul");
         }
         detail::compute_list({planned.data(), count}, ex);
         done += count;
@@ -108,7 +108,7 @@ void matmul(std::span<const product> products, precision mode, E&& ex, Finish fi
     for (std::size_t i = 0; i < products.size(); ++i) {
         const product& p = products[i];
         HLWQ_EXPECTS(p.w.rows == rows, shape_error, "matmul: rows of products side by side", rows, p.w.rows);
-        planned[i] = detail::plan_product<S>(p.w, *p.x, p.y, mode, "matmul");
+        planned[i] = detail::plan_product<S>(p.w, p.x, p.y, mode, "matmul");
         grain = std::max(grain, planned[i].plan.grain);  // powers of two
         bytes += planned[i].w.row_bytes;
     }

@@ -183,6 +183,32 @@ class rotated_input {
     std::size_t capacity_ = 0;
 };
 
+/// Tokens of a rotated input that follow one another: what a product reads. All of them, unless it is said otherwise.
+class rotated_tokens {
+  public:
+    rotated_tokens() = default;
+    rotated_tokens(const rotated_input& in) noexcept
+        : in_(&in), count_(in.tokens()) {}  // NOLINT: an input is its tokens
+    rotated_tokens(const rotated_input& in, std::size_t first, std::size_t count)
+        : in_(&in), first_(first), count_(count) {
+        HLWQ_EXPECTS(first <= in.tokens() && count <= in.tokens() - first, shape_error, "rotated tokens: end",
+                     "at most " + detail::to_text(in.tokens()), first + count);
+    }
+
+    std::size_t cols() const noexcept { return in_->cols(); }
+    std::size_t block() const noexcept { return in_->block(); }
+    rotation_signs signs() const noexcept { return in_->signs(); }
+    precision mode() const noexcept { return in_->mode(); }
+    std::size_t tokens() const noexcept { return count_; }
+    std::size_t token_bytes() const noexcept { return in_->token_bytes(); }
+    rotated_token token(std::size_t index) const noexcept { return in_->token(first_ + index); }
+
+  private:
+    const rotated_input* in_ = nullptr;
+    std::size_t first_ = 0;
+    std::size_t count_ = 0;
+};
+
 inline namespace HLWQ_CODE_NAMESPACE {
 namespace detail {
 

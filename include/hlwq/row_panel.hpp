@@ -300,7 +300,7 @@ void set_codebook(product_matrix& m, const packed_matrix_view& w, precision mode
 }
 
 /// Throws if w, x, y and the precision do not go together; `what` names the product in the message.
-inline void check_product(const packed_matrix_view& w, const rotated_input& x, const matrix_view<float>& y,
+inline void check_product(const packed_matrix_view& w, const rotated_tokens& x, const matrix_view<float>& y,
                           precision mode, const char* what) {
     if constexpr (checks) check(w, std::string(what) + " weights");
     HLWQ_EXPECTS(x.cols() == w.cols, shape_error, std::string(what) + " input: columns", w.cols, x.cols());
@@ -318,7 +318,7 @@ inline void check_product(const packed_matrix_view& w, const rotated_input& x, c
 /// The matrix as a product in some precision sees it. visit.operator()<Layout>(m) may add to it what depends on the
 /// layout. Throws as `check_product`.
 template <class S, class Visit>
-product_matrix make_product_matrix(const packed_matrix_view& w, const rotated_input& x, const matrix_view<float>& y,
+product_matrix make_product_matrix(const packed_matrix_view& w, const rotated_tokens& x, const matrix_view<float>& y,
                                    precision mode, const char* what, Visit visit) {
     check_product(w, x, y, mode, what);
     product_matrix m;

@@ -35,7 +35,7 @@ struct problem {
         results.emplace_back(tokens * rows, -1.0f);
         alone.emplace_back(tokens * rows, -2.0f);
         const auto view = [&](std::vector<float>& y) { return hlwq::matrix_view<float>(y.data(), tokens, rows); };
-        list.push_back({weights.back().view(), &inputs.back(), view(results.back())});
+        list.push_back({weights.back().view(), inputs.back(), view(results.back())});
         hlwq::matmul<S>(weights.back().view(), inputs.back(), view(alone.back()), mode);
     }
 };

@@ -60,18 +60,18 @@ void rotate_input(matrix_view<const float> x, rotated_input& in, executor_ref ex
 void rotate_input(std::span<const float> x, rotated_input& in, executor_ref ex = calling_thread());
 
 /// gemv.hpp: y has a row for each token of x and a column for each row of w; without a precision in that of x.
-void gemv(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, precision mode,
+void gemv(const packed_matrix_view& w, const rotated_tokens& x, matrix_view<float> y, precision mode,
           executor_ref ex = calling_thread());
-void gemv(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y,
+void gemv(const packed_matrix_view& w, const rotated_tokens& x, matrix_view<float> y,
           executor_ref ex = calling_thread());
-void gemv(const packed_matrix_view& w, const rotated_input& x, std::span<float> y, executor_ref ex = calling_thread());
+void gemv(const packed_matrix_view& w, const rotated_tokens& x, std::span<float> y, executor_ref ex = calling_thread());
 
 /// gemm.hpp.
-void gemm(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, precision mode,
+void gemm(const packed_matrix_view& w, const rotated_tokens& x, matrix_view<float> y, precision mode,
           executor_ref ex = calling_thread());
-void matmul(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, precision mode,
+void matmul(const packed_matrix_view& w, const rotated_tokens& x, matrix_view<float> y, precision mode,
             executor_ref ex = calling_thread());
-void matmul(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y,
+void matmul(const packed_matrix_view& w, const rotated_tokens& x, matrix_view<float> y,
             executor_ref ex = calling_thread());
 
 /// quantize.hpp: weights of float, half and bfloat16.

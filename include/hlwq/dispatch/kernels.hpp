@@ -35,7 +35,7 @@ struct weight_kernels {
     void (*dequantize)(const packed_matrix_view& w, matrix_view<T> out, executor_ref ex);
 };
 
-using product_kernel = void (*)(const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y,
+using product_kernel = void (*)(const packed_matrix_view& w, const rotated_tokens& x, matrix_view<float> y,
                                 precision mode, executor_ref ex);
 
 /// The functions of an instruction set, each with the meaning of its namesake in hlwq and with arguments that fit.
@@ -85,11 +85,11 @@ constexpr kernel_table make_kernel_table() noexcept {
     table.rotate_input = [](matrix_view<const float> x, rotated_input& in, executor_ref ex) {
         hlwq::rotate_input(x, in, ex);
     };
-    table.gemv = [](const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, precision mode,
+    table.gemv = [](const packed_matrix_view& w, const rotated_tokens& x, matrix_view<float> y, precision mode,
                     executor_ref ex) { hlwq::gemv(w, x, y, mode, ex); };
-    table.gemm = [](const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, precision mode,
+    table.gemm = [](const packed_matrix_view& w, const rotated_tokens& x, matrix_view<float> y, precision mode,
                     executor_ref ex) { hlwq::gemm(w, x, y, mode, ex); };
-    table.matmul = [](const packed_matrix_view& w, const rotated_input& x, matrix_view<float> y, precision mode,
+    table.matmul = [](const packed_matrix_view& w, const rotated_tokens& x, matrix_view<float> y, precision mode,
                       executor_ref ex) { hlwq::matmul(w, x, y, mode, ex); };
     table.float_weights = make_weight_kernels<float>();
     table.half_weights = make_weight_kernels<half>();
