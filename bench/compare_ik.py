@@ -265,7 +265,7 @@ def read_results(folder):
             c.bits_per_weight, c.bytes_per_token = sizes_of_theirs(path)
         for file in sorted(folder.glob(f"{name}@*")):
             point, threads, _ = file.name.split("@")[1:]
-            if file.suffix not in (".part", ".log"):
+            if not file.suffix:
                 read_file(c, point, threads, file.read_text())
     return groups
 
@@ -324,6 +324,9 @@ def table(folder):
     out += "Memory read bandwidth, GB/s, median (least, most) of this run: " + "; ".join(
         f"{threads} {statistics.median(rates):.1f} ({min(rates):.1f}, {max(rates):.1f})"
         for threads, rates in bandwidth.items()) + ".\n"
+    others = sorted(float(file.read_text()) for file in folder.glob("*.others"))
+    if others:
+        out += f"Others took {statistics.median(others):.1f} % of the processors meanwhile, at most {others[-1]:.1f} %.\n"
     for bits, group in read_results(folder).items():
         columns = columns_of(group)
         rows = [["model", "bits/weight", "MB a token", *columns]]
@@ -351,11 +354,12 @@ def table(folder):
                 cells = []
                 for column in columns:
                     a = ours.summary(column)
-                    b = [s[0] for s in (c.summary(column) for c in ([other] if other else theirs)) if s]
-                    cells.append(f"{a[0] / max(b):.2f}" if a and b else "–")
+                    b = [s for s in (c.summary(column) for c in ([other] if other else theirs)) if s]
+                    median, _, most = zip(*b) if b else ([], [], [])
+                    cells.append(f"**{a[0] / max(median):.2f}** ({a[2] / max(most):.2f})" if a and b else "–")
                 ratios.append([f"{ours.name} / {other.name if other else '**their best**'}", *cells])
         if len(ratios) > 1 and theirs:
-            out += "\nRatios of medians, above 1: ours is faster\n\n" + markdown(ratios)
+            out += "\nRatios, above 1: ours is faster; **of the medians** (of the fastest repetitions)\n\n" + markdown(ratios)
     return out
 
 

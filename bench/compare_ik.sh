@@ -20,7 +20,10 @@ Prints markdown tables. From the environment:
   MODELS_5, MODELS_4   their models: hlwq-q5 as published, hlwq-q5-head with the head quantized as well,
                 a type of the peer with +rtr for run-time repacking and huge pages
   POINTS        of "short depth batch": pp512 and tg64; tg64 behind DEPTH tokens; SEQUENCES sequences at once
-  ROUNDS=3  REPS=2  THREADS="1 2" (the last alone for depth and batch)  DEPTH=8192  SEQUENCES=4
+  ROUNDS=3      how often each model has its turn; 0: only makes the models
+  REPS=2  THREADS="1 2" (the last alone for depth and batch)  DEPTH=8192  SEQUENCES=4
+  TRIES=3       how often a measurement is tried while others take more than LIMIT=3 % of the processors; the least
+                disturbed one counts
   WRAP          words in front of every measurement, such as a program that keeps others quiet
   PEER_VERSION  commit of the peer, where its programs do not know it
   PYTHON        python3 with numpy, which new models of the peer need
@@ -29,6 +32,25 @@ EOF
 }
 die() { echo "compare_ik: $*" >&2; exit 1; }
 remark() { echo "compare_ik: $*" >&2; }
+
+# A command; beside its output, the percentage of the processors that others took meanwhile (other guests of the host
+# included, where it says so).
+watch() { # file, command...
+    local file=$1 before after times
+    shift
+    ticks() { awk '/^cpu / { print $2 + $3 + $4 + $7 + $8 + $9 }' /proc/stat; }
+    before=$(ticks)
+    local TIMEFORMAT='%U %S %R'
+    times=$({ time "$@" >"$file.part" 2>"$file.log"; } 2>&1) || return 1
+    after=$(ticks)
+    awk -v ticks=$((after - before)) -v hz="$(getconf CLK_TCK)" -v cpus="$(nproc)" \
+        '{ printf "%.1f\n", 100 * (ticks / hz - $1 - $2) / ($3 * cpus) }' <<<"$times" >"$file.others.part"
+}
+if [ "${1:-}" = --watch ]; then
+    shift
+    watch "$@"
+    exit
+fi
 
 [ $# -ge 2 ] || { usage >&2; exit 2; }
 peer=$(cd "$1" && pwd)
@@ -41,6 +63,7 @@ declare -A models=(
     [4]=${MODELS_4:-hlwq-q4 hlwq-q4-head q4_K+rtr iq4_k}
 )
 points=${POINTS:-short depth batch}
+tries=${TRIES:-3} limit=${LIMIT:-3}
 rounds=${ROUNDS:-3} reps=${REPS:-2} depth=${DEPTH:-8192} sequences=${SEQUENCES:-4}
 read -ra threads <<<"${THREADS:-1 2}"
 read -ra wrap <<<"${WRAP:-}"
@@ -102,18 +125,27 @@ batched_options_of() { # the same in the words of llama-batched-bench
     case $1 in *+rtr) echo "-rtr -thp" ;; esac
 }
 
-measure() { # file, command...
-    local file=$1
+measure() { # file, command...: the least disturbed of up to $tries
+    local file=$1 others least=
     shift
     [ -s "$file" ] && return
-    remark "$(basename "$file")"
-    if ! "${wrap[@]}" "$@" >"$file.part" 2>"$file.log"; then
-        tail -3 "$file.log" >&2
-        die "failed: $*"
-    fi
-    if [ ! -s "$file.part" ]; then mv "$file.log" "$file.part"; fi # where llama-batched-bench puts its table
-    mv "$file.part" "$file"
-    rm -f "$file.log"
+    for _ in $(seq "$tries"); do
+        if ! "${wrap[@]}" "$here/compare_ik.sh" --watch "$file" "$@"; then
+            tail -3 "$file.log" >&2
+            die "failed: $*"
+        fi
+        if [ ! -s "$file.part" ]; then mv "$file.log" "$file.part"; fi # where llama-batched-bench puts its table
+        others=$(<"$file.others.part")
+        remark "$(basename "$file"): others took $others %"
+        if [ -z "$least" ] || awk "BEGIN { exit !($others < $least) }"; then
+            least=$others
+            mv "$file.others.part" "$file.others"
+            mv "$file.part" "$file.best"
+        fi
+        if awk "BEGIN { exit !($least <= $limit) }"; then break; fi
+    done
+    rm -f "$file.log" "$file.part" "$file.others.part"
+    mv "$file.best" "$file"
 }
 
 ours_has_sequences=0
@@ -169,7 +201,7 @@ EOF
     fi
     local file=$results/bandwidth@$1
     measure "$file" "$work/bandwidth" "${threads[@]}"
-    cat "$results"/bandwidth@* >"$results/bandwidth"
+    cat "$results"/bandwidth@*[0-9] >"$results/bandwidth"
 }
 
 describe_machine() {
@@ -204,6 +236,7 @@ for bits in ${BITS:-5 4}; do
 done
 
 rm -rf "$work/bf16"
+if [ "$rounds" = 0 ]; then exit; fi
 cd "$work" # programs of the peer leave logs where they run
 
 for bits in ${BITS:-5 4}; do
