@@ -25,7 +25,7 @@ Prints markdown tables. From the environment:
   TRIES=3       how often a measurement is tried while others take more than LIMIT=3 % of the processors; the least
                 disturbed one counts
   WRAP          words in front of every measurement, such as a program that keeps others quiet
-  PEER_VERSION  commit of the peer, where its programs do not know it
+  OURS_VERSION, PEER_VERSION   commits of the programs, where they are not those of this folder and of PEER
   PYTHON        python3 with numpy, which new models of the peer need
   FILL=1        the tables are written into compare_ik.md as well
 EOF
@@ -213,7 +213,7 @@ describe_machine() {
         "L2 $(field 'L2 cache'), L3 $(field 'L3 cache'), $(awk '/MemTotal/ {printf "%.0f", $2 / 1048576}' /proc/meminfo) GiB," \
         "Linux $(uname -r | cut -d- -f1), $(field Flags | grep -oE '\b(avx2|avx512f|avx512_vnni|avx512vbmi|avx_vnni|avx512_bf16|amx_int8)\b' | tr '\n' ' ')"
     echo
-    echo "hlwq $commit; ik_llama.cpp ${PEER_VERSION:-$(git -C "$peer" rev-parse --short HEAD 2>/dev/null || echo unknown)};" \
+    echo "hlwq ${OURS_VERSION:-$commit}; ik_llama.cpp ${PEER_VERSION:-$(git -C "$peer" rev-parse --short HEAD 2>/dev/null || echo unknown)};" \
         "$("${CXX:-c++}" --version | head -1). $rounds rounds, $reps repetitions in each."
 }
 
