@@ -6,6 +6,7 @@
 #include "hlwq/rotated_input.hpp"
 
 #include <cstddef>
+#include <new>
 #include <vector>
 
 namespace qwen {
@@ -20,6 +21,22 @@ struct compute {
     bool fast_prefill = false;
 };
 
+/// Memory that begins at a cache line, so that no vector of a row lies in two.
+template <class T>
+struct line_allocator {
+    using value_type = T;
+    static constexpr std::align_val_t line{64};
+
+    line_allocator() = default;
+    template <class U>
+    line_allocator(const line_allocator<U>&) noexcept {}
+    T* allocate(std::size_t count) { return static_cast<T*>(::operator new(count * sizeof(T), line)); }
+    void deallocate(T* p, std::size_t) noexcept { ::operator delete(p, line); }
+    bool operator==(const line_allocator&) const noexcept { return true; }
+};
+template <class T>
+using line_vector = std::vector<T, line_allocator<T>>;
+
 /// Memory for activations: a matrix of any shape, allocated only when it is larger than all before.
 class activations {
   public:
@@ -28,9 +45,10 @@ class activations {
         if (values_.size() < rows * cols) values_.resize(rows * cols);
         return {values_.data(), rows, cols};
     }
+    float* data() noexcept { return values_.data(); }
 
   private:
-    std::vector<float> values_;
+    line_vector<float> values_;
 };
 
 }  // namespace qwen

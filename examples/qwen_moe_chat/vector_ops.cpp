@@ -1,67 +1,45 @@
 #include "qwen_moe_chat/vector_ops.hpp"
 
-#include "hlwq/simd/backend.hpp"
+#include "qwen_moe_chat/kernels.hpp"
 
 #include <cmath>
 
 namespace qwen {
 
 float dot(std::span<const float> a, std::span<const float> b) noexcept {
-    using S = hlwq::simd::native;
-    constexpr std::size_t sums = 4, lanes = S::lanes;
-    S::f32 sum[sums];
-    for (auto& part : sum) part = S::set(0.0f);
-    std::size_t i = 0;
-    for (; i + sums * lanes <= a.size(); i += sums * lanes) {
-        for (std::size_t k = 0; k < sums; ++k) {
-            sum[k] = S::fma(S::load(a.data() + i + k * lanes), S::load(b.data() + i + k * lanes), sum[k]);
-        }
-    }
-    for (; i + lanes <= a.size(); i += lanes) sum[0] = S::fma(S::load(a.data() + i), S::load(b.data() + i), sum[0]);
-    float out = S::reduce_add(S::add(S::add(sum[0], sum[1]), S::add(sum[2], sum[3])));
-    for (; i < a.size(); ++i) out += a[i] * b[i];
-    return out;
+    return kernels().dot(a.data(), b.data(), a.size());
 }
 
 void add_scaled(std::span<float> y, float a, std::span<const float> x) noexcept {
-    for (std::size_t i = 0; i < y.size(); ++i) y[i] += a * x[i];
+    kernels().add_scaled(y.data(), a, x.data(), y.size());
 }
 
 void zero_centred_norm(std::span<const float> x, std::span<const float> w, float eps, std::span<float> out) noexcept {
-    const float scale = 1.0f / std::sqrt(dot(x, x) / static_cast<float>(x.size()) + eps);
-    for (std::size_t i = 0; i < x.size(); ++i) out[i] = x[i] * scale * (1.0f + w[i]);
+    kernels().zero_centred_norm(x.data(), w.data(), eps, out.data(), x.size());
 }
 
 void zero_centred_norm(matrix_view<const float> x, std::span<const float> w, float eps, matrix_view<float> out,
                        const compute& how) {
-    how.threads.parallel_for(x.rows, 1 + 16384 / x.cols, [&](std::size_t begin, std::size_t end, unsigned) noexcept {
+    how.threads.parallel_for(x.rows, 1 + 32768 / x.cols, [&](std::size_t begin, std::size_t end, unsigned) noexcept {
         for (std::size_t t = begin; t < end; ++t) zero_centred_norm(x.row(t), w, eps, out.row(t));
     });
 }
 
 void gated_norm(std::span<float> o, std::span<const float> z, std::span<const float> w, float eps) noexcept {
-    const float scale = 1.0f / std::sqrt(dot(o, o) / static_cast<float>(o.size()) + eps);
-    for (std::size_t i = 0; i < o.size(); ++i) o[i] = o[i] * scale * w[i] * silu(z[i]);
+    kernels().gated_norm(o.data(), z.data(), w.data(), eps, o.data(), o.size());
 }
 
-void l2_norm(std::span<float> x, float scale) noexcept {
-    constexpr float eps = 1e-6f;
-    const float factor = scale / std::sqrt(dot(x, x) + eps);
-    for (float& value : x) value *= factor;
-}
+void l2_norm(std::span<float> x, float scale) noexcept { kernels().l2_norm(x.data(), scale, x.size()); }
 
 void add(matrix_view<float> x, matrix_view<const float> y) noexcept {
     for (std::size_t t = 0; t < x.rows; ++t) add_scaled(x.row(t), 1.0f, y.row(t));
 }
 
 void gate_silu(matrix_view<float> gate, matrix_view<const float> up, const compute& how) {
-    const std::size_t grain = 1 + 2048 / (gate.cols + 1);
+    const std::size_t grain = 1 + 16384 / (gate.cols + 1);
     how.threads.parallel_for(gate.rows, grain, [&](std::size_t begin, std::size_t end, unsigned) noexcept {
-        for (std::size_t t = begin; t < end; ++t) {
-            const auto g = gate.row(t);
-            const auto u = up.row(t);
-            for (std::size_t i = 0; i < g.size(); ++i) g[i] = silu(g[i]) * u[i];
-        }
+        for (std::size_t t = begin; t < end; ++t)
+            kernels().silu_product(gate.row(t).data(), up.row(t).data(), gate.cols);
     });
 }
 
@@ -93,14 +71,7 @@ void rotary_embedding::set(std::span<const rope_position> positions) {
 }
 
 void rotary_embedding::rotate(std::span<float> head, std::size_t token) const noexcept {
-    const std::size_t frequencies = frequency_.size();
-    const float* c = cos_.data() + token * frequencies;
-    const float* s = sin_.data() + token * frequencies;
-    for (std::size_t f = 0; f < frequencies; ++f) {
-        const float a = head[f], b = head[f + frequencies];
-        head[f] = a * c[f] - b * s[f];
-        head[f + frequencies] = b * c[f] + a * s[f];
-    }
+    kernels().rotate(head.data(), cosines(token), sines(token), frequencies());
 }
 
 }  // namespace qwen

@@ -51,6 +51,10 @@ class rotary_embedding {
     void set(std::span<const rope_position> positions);
     /// Rotates the first 2 · frequencies values of one head: pairs (f, f + frequencies).
     void rotate(std::span<float> head, std::size_t token) const noexcept;
+    std::size_t frequencies() const noexcept { return frequency_.size(); }
+    /// Of a token's angles, one for each frequency.
+    const float* cosines(std::size_t token) const noexcept { return cos_.data() + token * frequencies(); }
+    const float* sines(std::size_t token) const noexcept { return sin_.data() + token * frequencies(); }
 
   private:
     std::vector<double> frequency_;

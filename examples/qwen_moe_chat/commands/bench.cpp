@@ -62,7 +62,10 @@ struct measurement {
 class bench_run {
   public:
     bench_run(const session& run, const bench_options& options)
-        : run_(run), options_(options), space_(run.model().config()), state_(run.model().config()) {
+        : run_(run),
+          options_(options),
+          space_(run.model().config()),
+          state_(run.model().config(), kv_type_for(run.how().mode)) {
         std::size_t longest = std::max({options.prompt, options.generate, std::size_t{1}});
         longest += *std::max_element(options.depths.begin(), options.depths.end());
         std::mt19937 random(options.seed);
