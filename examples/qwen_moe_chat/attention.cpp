@@ -122,8 +122,9 @@ void forward(const attention& w, const model_config& config, std::size_t layer, 
                 const auto add_page = run.attention_page[static_cast<std::size_t>(tile.cache->type())];
                 for (std::size_t page = part.begin; page < part.end; ++page) {
                     const auto first = static_cast<std::ptrdiff_t>(page * kv_page_tokens);
-                    add_page(view, tile.cache->page(page, tile.kv_head), tile.cache->page_tokens(page),
-                             static_cast<std::ptrdiff_t>(tile.position) + 1 - first);
+                    add_page(view, tile.cache->page(page, tile.kv_head),
+                             page + 1 < part.end ? tile.cache->page(page + 1, tile.kv_head) : nullptr,
+                             tile.cache->page_tokens(page), static_cast<std::ptrdiff_t>(tile.position) + 1 - first);
                 }
                 if (tile.parts == 1) finish(tile);
             }

@@ -122,9 +122,9 @@ struct kernel_table {
     /// Takes the queries, times `scale`; token t's head j begins at q + t · token_stride + j · head_stride.
     void (*attention_begin)(const attention_tile& tile, const float* q, std::size_t token_stride,
                             std::size_t head_stride, float scale) noexcept;
-    /// Adds a page. Token t of the tile sees the first `visible` + t of its tokens, at most `count`; `visible` may be
-    /// negative.
-    void (*attention_page[kv_types])(const attention_tile& tile, const void* page, std::size_t count,
+    /// Adds a page; `next`, which may be null, is the one that will be added after it. Token t of the tile sees the
+    /// first `visible` + t of its tokens, at most `count`; `visible` may be negative.
+    void (*attention_page[kv_types])(const attention_tile& tile, const void* page, const void* next, std::size_t count,
                                      std::ptrdiff_t visible) noexcept;
     /// out = values seen by `parts` tiles of the same queries, `part_stride` floats apart, times sigmoid(gate).
     void (*attention_end)(const attention_tile& tile, std::size_t parts, std::size_t part_stride, const float* gate,

@@ -199,7 +199,9 @@ TEST_CASE("attention: tiles of any shape, contexts of any length in one part or 
                     for (std::size_t page = p * step; page < std::min((p + 1) * step, cache.memory.size()); ++page) {
                         const std::size_t first = page * qwen::kv_page_tokens;
                         run.attention_page[static_cast<std::size_t>(type)](
-                            tile, cache.memory[page].data(), std::min(qwen::kv_page_tokens, all - first),
+                            tile, cache.memory[page].data(),
+                            page + 1 < cache.memory.size() ? cache.memory[page + 1].data() : nullptr,
+                            std::min(qwen::kv_page_tokens, all - first),
                             static_cast<std::ptrdiff_t>(s.past + 1) - static_cast<std::ptrdiff_t>(first));
                     }
                 }

@@ -87,14 +87,15 @@ HLWQ_INLINE void weigh(float* scores, std::size_t visible, std::size_t width, co
     seen.sum[row] += S::reduce_add(sum);
 }
 
-template <class T>
-void attention_page(const attention_tile& tile, const void* page, std::size_t count, std::ptrdiff_t visible) noexcept {
+template <class T, class Ahead>
+HLWQ_INLINE void add_page(const attention_tile& tile, const void* page, std::size_t count, std::ptrdiff_t visible,
+                          Ahead ahead) noexcept {
     const tile_memory seen(tile, tile.seen);
     const T* keys = static_cast<const T*>(page);
     const T* values = keys + kv_page_tokens * tile.head_dim;
     float* scores = tile.scratch + attention_rows * tile.head_dim;
     product<T>({tile.scratch, tile.head_dim}, tile.rows(), {keys, kv_page_tokens}, tile.head_dim,
-               {scores, kv_page_tokens}, rounded_up(count, S::lanes), 0.0f);
+               {scores, kv_page_tokens}, rounded_up(count, S::lanes), 0.0f, ahead);
     for (std::size_t row = 0; row < tile.rows(); ++row) {
         const std::ptrdiff_t end = visible + static_cast<std::ptrdiff_t>(row / tile.group);
         const std::size_t sees = end <= 0                                ? 0
@@ -108,7 +109,18 @@ void attention_page(const attention_tile& tile, const void* page, std::size_t co
         }
     }
     product<T>({scores, kv_page_tokens}, tile.rows(), {values, seen.cols}, count, {seen.values, seen.cols}, seen.cols,
-               1.0f);
+               1.0f, ahead);
+}
+
+template <class T>
+void attention_page(const attention_tile& tile, const void* page, const void* next, std::size_t count,
+                    std::ptrdiff_t visible) noexcept {
+    if (next != nullptr && tile.rows() <= tile_rows) {
+        // So few rows wait for memory.
+        add_page<T>(tile, page, count, visible, memory_ahead{static_cast<const unsigned char*>(next)});
+    } else {
+        add_page<T>(tile, page, count, visible, nothing_ahead{});
+    }
 }
 
 inline void attention_end(const attention_tile& tile, std::size_t parts, std::size_t part_stride, const float* gate,

@@ -6,6 +6,7 @@
 #include "hlwq/float16.hpp"
 
 #include <cstddef>
+#include <cstdint>
 
 namespace qwen::inline HLWQ_CODE_NAMESPACE {
 namespace kernel {
@@ -30,10 +31,22 @@ struct block {
     HLWQ_INLINE T* at(std::size_t row, std::size_t col) const noexcept { return data + row * stride + col; }
 };
 
+/// Memory that will be read after b, asked for piece by piece while b is read: none, or from a place on.
+struct nothing_ahead {
+    HLWQ_INLINE void step(std::size_t) noexcept {}
+};
+struct memory_ahead {
+    const unsigned char* at;
+    HLWQ_INLINE void step(std::size_t bytes) noexcept {
+        for (std::size_t i = 0; i < bytes; i += 64) S::prefetch(at + i);
+        at += bytes;
+    }
+};
+
 /// c = keep · c + a b for a tile of c, Rows rows and Vectors vectors of columns. keep = 0: c is not read.
-template <std::size_t Rows, std::size_t Vectors, class T>
-HLWQ_INLINE void tile_product(block<const float> a, block<const T> b, std::size_t depth, block<float> c,
-                              float keep) noexcept {
+template <std::size_t Rows, std::size_t Vectors, class T, class Ahead>
+HLWQ_INLINE void tile_product(block<const float> a, block<const T> b, std::size_t depth, block<float> c, float keep,
+                              Ahead& ahead) noexcept {
     S::f32 sum[Rows][Vectors];
     if (keep == 0.0f) {
         HLWQ_UNROLL for (std::size_t r = 0; r < Rows; ++r) {
@@ -49,6 +62,7 @@ HLWQ_INLINE void tile_product(block<const float> a, block<const T> b, std::size_
     }
     for (std::size_t k = 0; k < depth; ++k) {
         S::f32 row[Vectors];
+        ahead.step(Vectors * S::lanes * sizeof(T));
         HLWQ_UNROLL for (std::size_t v = 0; v < Vectors; ++v) row[v] = widen(b.at(k, v * S::lanes));
         HLWQ_UNROLL for (std::size_t r = 0; r < Rows; ++r) {
             const auto factor = S::set(*a.at(r, k));
@@ -60,35 +74,42 @@ HLWQ_INLINE void tile_product(block<const float> a, block<const T> b, std::size_
     }
 }
 
-template <std::size_t Vectors, class T>
+template <std::size_t Vectors, class T, class Ahead>
 void strip_product(block<const float> a, std::size_t rows, block<const T> b, std::size_t depth, block<float> c,
-                   float keep) noexcept {
+                   float keep, Ahead& ahead) noexcept {
     std::size_t r = 0;
     for (; r + tile_rows <= rows; r += tile_rows) {
-        tile_product<tile_rows, Vectors>({a.at(r, 0), a.stride}, b, depth, {c.at(r, 0), c.stride}, keep);
+        tile_product<tile_rows, Vectors>({a.at(r, 0), a.stride}, b, depth, {c.at(r, 0), c.stride}, keep, ahead);
     }
     if constexpr (tile_rows > 4) {
         for (; r + 4 <= rows; r += 4) {
-            tile_product<4, Vectors>({a.at(r, 0), a.stride}, b, depth, {c.at(r, 0), c.stride}, keep);
+            tile_product<4, Vectors>({a.at(r, 0), a.stride}, b, depth, {c.at(r, 0), c.stride}, keep, ahead);
         }
     }
     for (; r + 2 <= rows; r += 2) {
-        tile_product<2, Vectors>({a.at(r, 0), a.stride}, b, depth, {c.at(r, 0), c.stride}, keep);
+        tile_product<2, Vectors>({a.at(r, 0), a.stride}, b, depth, {c.at(r, 0), c.stride}, keep, ahead);
     }
-    if (r < rows) tile_product<1, Vectors>({a.at(r, 0), a.stride}, b, depth, {c.at(r, 0), c.stride}, keep);
+    if (r < rows) tile_product<1, Vectors>({a.at(r, 0), a.stride}, b, depth, {c.at(r, 0), c.stride}, keep, ahead);
 }
 
 /// c = keep · c + a b. a [rows, depth], b [depth, cols], c [rows, cols]; cols is a multiple of a vector.
+template <class T, class Ahead>
+void product(block<const float> a, std::size_t rows, block<const T> b, std::size_t depth, block<float> c,
+             std::size_t cols, float keep, Ahead& ahead) noexcept {
+    std::size_t at = 0;
+    for (; at + 2 * S::lanes <= cols; at += 2 * S::lanes) {
+        strip_product<2, T, Ahead>(a, rows, {b.at(0, at), b.stride}, depth, {c.at(0, at), c.stride}, keep, ahead);
+    }
+    for (; at < cols; at += S::lanes) {
+        strip_product<1, T, Ahead>(a, rows, {b.at(0, at), b.stride}, depth, {c.at(0, at), c.stride}, keep, ahead);
+    }
+}
+
 template <class T>
 void product(block<const float> a, std::size_t rows, block<const T> b, std::size_t depth, block<float> c,
              std::size_t cols, float keep) noexcept {
-    std::size_t at = 0;
-    for (; at + 2 * S::lanes <= cols; at += 2 * S::lanes) {
-        strip_product<2, T>(a, rows, {b.at(0, at), b.stride}, depth, {c.at(0, at), c.stride}, keep);
-    }
-    for (; at < cols; at += S::lanes) {
-        strip_product<1, T>(a, rows, {b.at(0, at), b.stride}, depth, {c.at(0, at), c.stride}, keep);
-    }
+    nothing_ahead none;
+    product<T>(a, rows, b, depth, c, cols, keep, none);
 }
 
 /// A square of `lanes` rows and columns of `from`, transposed.
