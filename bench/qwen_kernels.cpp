@@ -3,6 +3,7 @@
 // recurrent memory counts once though it is also written.
 #include "qwen_moe_chat/compute.hpp"
 #include "qwen_moe_chat/kernels.hpp"
+#include "qwen_moe_chat/sampler.hpp"
 
 #include "bandwidth.hpp"
 
@@ -190,5 +191,36 @@ void silu_product(benchmark::State& state) {
     state.SetLabel(qwen::kernels().isa);
 }
 BENCHMARK(silu_product);
+
+void next_above_all(benchmark::State& state) {
+    const floats x = noise(vocabulary);
+    for (auto _ : state) benchmark::DoNotOptimize(qwen::kernels().next_above(x.data(), 0, vocabulary, 2.0f));
+    state.SetLabel(qwen::kernels().isa);
+}
+BENCHMARK(next_above_all);
+
+void exponentials(benchmark::State& state) {
+    const floats start = noise(vocabulary, 20.0f);
+    floats x = start;
+    for (auto _ : state) {
+        x = start;
+        qwen::kernels().exponentials(x.data(), vocabulary);
+        benchmark::ClobberMemory();
+    }
+    state.SetLabel(qwen::kernels().isa);
+}
+BENCHMARK(exponentials);
+
+/// The next token from logits of the whole vocabulary. Arguments: top_k (0: all), temperature in tenths (0: greedy).
+void sample(benchmark::State& state) {
+    const floats logits = noise(vocabulary, 20.0f);
+    const qwen::sampling_options options{.temperature = 0.1 * static_cast<double>(state.range(1)),
+                                         .top_k = static_cast<std::size_t>(state.range(0)),
+                                         .top_p = 0.95};
+    qwen::sampler choose(options, vocabulary, {}, 1);
+    for (auto _ : state) benchmark::DoNotOptimize(choose.sample(logits));
+    state.SetLabel(qwen::kernels().isa);
+}
+BENCHMARK(sample)->ArgNames({"top_k", "temperature"})->Args({1, 0})->Args({20, 10})->Args({0, 10});
 
 }  // namespace

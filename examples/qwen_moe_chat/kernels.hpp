@@ -101,6 +101,12 @@ struct kernel_table {
     void (*norm_and_rotate)(float* x, std::size_t heads, std::size_t stride, std::size_t head_dim, const float* w,
                             float eps, const float* cos, const float* sin, std::size_t frequencies) noexcept;
 
+    // ---- logits (kernels/sampling.hpp)
+    /// The first index from `from` on at which x is greater than the threshold, or `count`. No NaN is greater.
+    std::size_t (*next_above)(const float* x, std::size_t from, std::size_t count, float threshold) noexcept;
+    /// x ← e^x
+    void (*exponentials)(float* x, std::size_t count) noexcept;
+
     // ---- gated delta net (kernels/delta_rule.hpp, kernels/gated_delta_head.hpp)
     /// Floats of scratch that the entries below need; it begins at a multiple of 64 bytes.
     std::size_t (*delta_rule_scratch)(std::size_t dk, std::size_t dv) noexcept;

@@ -4,6 +4,7 @@
 #include "qwen_moe_chat/kernels/attention.hpp"
 #include "qwen_moe_chat/kernels/gated_delta_head.hpp"
 #include "qwen_moe_chat/kernels/rows.hpp"
+#include "qwen_moe_chat/kernels/sampling.hpp"
 
 namespace qwen::inline HLWQ_CODE_NAMESPACE {
 
@@ -18,6 +19,8 @@ const kernel_table table = {
     .silu_product = kernel::silu_product,
     .rotate = kernel::rotate,
     .norm_and_rotate = kernel::norm_and_rotate,
+    .next_above = kernel::next_above,
+    .exponentials = kernel::exponentials,
     .delta_rule_scratch = kernel::delta_rule_scratch,
     .delta_rule_recurrent = kernel::delta_rule_recurrent,
     .delta_rule_chunked = kernel::delta_rule_chunked,

@@ -132,6 +132,21 @@ TEST_CASE("rows of every length, and nothing behind them") {
     }
 }
 
+TEST_CASE("searching logits: the first above a threshold from any place on; no NaN is") {
+    noise random;
+    floats x = random(700);
+    for (std::size_t i = 5; i < x.size(); i += 31) x[i] = std::numeric_limits<float>::quiet_NaN();
+    x[333] = -infinity;
+    x[601] = infinity;
+    for (const float threshold : {-infinity, -0.9f, 0.0f, 0.97f, 0.999f, 2.0f, infinity}) {
+        for (std::size_t from = 0; from <= x.size(); ++from) {
+            std::size_t expected = from;
+            while (expected < x.size() && !(x[expected] > threshold)) ++expected;
+            REQUIRE(qwen::kernels().next_above(x.data(), from, x.size(), threshold) == expected);
+        }
+    }
+}
+
 namespace {
 
 /// A kv head in pages.
