@@ -28,7 +28,20 @@ struct attention {
 
 /// Memory of a forward pass.
 struct attention_scratch {
-    activations q, k, v, o;
+    /// Tokens whose queries go through the cache together, for one kv head.
+    struct tile {
+        const kv_cache* cache = nullptr;
+        std::size_t kv_head = 0, row = 0, tokens = 0;
+        std::size_t position = 0;         // of the first token in its sequence
+        std::size_t seen = 0, parts = 0;  // where in `seen` the first part keeps what it has seen; how many there are
+    };
+    /// Pages of a tile.
+    struct part {
+        std::size_t tile, begin, end, seen;
+    };
+    std::vector<tile> tiles;
+    std::vector<part> parts;
+    activations q, k, v, o, seen, worker;
     linear_input o_input;
 };
 

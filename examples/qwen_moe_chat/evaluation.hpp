@@ -79,10 +79,10 @@ class logits_source {
 class model_logits : public logits_source {
   public:
     model_logits(const model& source, const compute& how)
-        : model_(&source), how_(how), space_(source.config()), state_(source.config()) {}
+        : model_(&source), how_(how), space_(source.config()), state_(source.config(), kv_type_for(how.mode)) {}
 
     std::size_t vocabulary() const noexcept override { return model_->config().vocabulary; }
-    void start() override { state_ = sequence_state(model_->config()); }
+    void start() override { state_ = sequence_state(model_->config(), kv_type_for(how_.mode)); }
     void feed(std::span<const token_id> ids) override;
     matrix_view<const float> logits(std::size_t begin, std::size_t end) override;
 

@@ -10,7 +10,8 @@
 //
 //   out = gated_norm(o, z) outᵀ
 //
-// Many tokens go through the chunked form of the same recurrence (`delta_rule_chunked`), equal up to rounding.
+// Between the two weight products each key head goes its own way, in one parallel region for all sequences. Many tokens
+// go through the chunked form of the recurrence (kernels/delta_rule.hpp), equal up to rounding.
 #pragma once
 
 #include "qwen_moe_chat/config.hpp"
@@ -35,35 +36,14 @@ struct gated_delta_net {
     matrix out;                  // [hidden, value heads · dv]
 };
 
-/// One value head over the tokens of a call.
-struct delta_rule_head {
-    matrix_view<const float> q, k;   // [tokens, dk]
-    matrix_view<const float> v;      // [tokens, dv]
-    std::span<const float> g, beta;  // [tokens]
-    matrix_view<float> state;        // S [dk, dv], updated
-    matrix_view<float> out;          // o [tokens, dv]
-};
-
-/// Tokens that the chunked form takes at once.
-inline constexpr std::size_t delta_rule_chunk = 64;
-
-/// Floats of scratch that `delta_rule_chunked` needs.
-std::size_t delta_rule_scratch(std::size_t dk, std::size_t dv) noexcept;
-
-/// Token by token: the definition.
-void delta_rule_recurrent(const delta_rule_head& head) noexcept;
-/// Chunk by chunk.
-void delta_rule_chunked(const delta_rule_head& head, std::span<float> scratch) noexcept;
-
-/// c = silu(causal convolution of u), channels [begin, end); the tail is left as it was. u, c [tokens, channels].
-void causal_convolution(matrix_view<const float> u, std::span<const float> tail, std::span<const float> conv,
-                        matrix_view<float> c, std::size_t begin, std::size_t end) noexcept;
-/// The tail after u: the last rows of (tail ++ u).
-void advance_tail(matrix_view<const float> u, std::span<float> tail) noexcept;
-
 /// Memory of a forward pass.
 struct gated_delta_net_scratch {
-    activations u, z, b, a, c, g, beta, o, chunk;
+    /// State of a sequence in this layer, ready to be written.
+    struct writable {
+        float *tail, *memory;
+    };
+    std::vector<writable> states;
+    activations u, z, b, a, o, worker;
     linear_input o_input;
 };
 

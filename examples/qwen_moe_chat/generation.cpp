@@ -66,7 +66,7 @@ generator::generator(const model& net, const tokenizer& text, std::vector<token_
       end_tokens_(std::move(end_tokens)),
       how_(how),
       space_(net.config()),
-      state_(net.config()),
+      state_(net.config(), kv_type_for(how.mode)),
       cache_(snapshots) {}
 
 std::span<const float> generator::last_logits(matrix_view<const float> h) {
@@ -103,7 +103,7 @@ generation_result generator::generate(const prompt& from, sampler& choose, const
     result.prompt_tokens = from.ids.size();
 
     const auto begin = std::chrono::steady_clock::now();
-    state_ = sequence_state(model_->config());
+    state_ = sequence_state(model_->config(), kv_type_for(how_.mode));
     result.reused_tokens = cache_.restore(from.ids, state_);
     auto h = read(from, result.reused_tokens, options, cancelled);
     std::span<const float> logits;

@@ -218,7 +218,7 @@ question_scores score(const model& source, const tokenizer& tokens, const questi
     }
 
     const std::size_t common = common_prefix(answers), hidden = source.config().hidden;
-    sequence_state shared(source.config());
+    sequence_state shared(source.config(), kv_type_for(how.mode));
     std::vector<float> last(hidden);
     for (std::size_t begin = 0, end; begin < common; begin = end) {
         end = std::min(common, begin + piece_tokens);

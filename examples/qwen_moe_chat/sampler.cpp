@@ -1,9 +1,12 @@
 #include "qwen_moe_chat/sampler.hpp"
 
+#include "qwen_moe_chat/kernels.hpp"
+
 #include "hlwq/error.hpp"
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <string>
 #include <utility>
@@ -12,6 +15,8 @@ namespace qwen {
 
 namespace {
 
+/// Candidates from which on their weights are floats.
+constexpr std::size_t many = 4096;
 constexpr float impossible = -std::numeric_limits<float>::infinity();
 
 void check(const char* name, double value, bool legal, const char* expected) {
@@ -85,10 +90,10 @@ void sampler::penalise() {
 }
 
 token_id sampler::largest() const {
+    // The next larger one, until there is none: a dozen steps through a vocabulary. What is not a number is not larger.
     float most = impossible;
     std::size_t best = logits_.size();
-    for (std::size_t id = 0; id < logits_.size(); ++id) {
-        if (!(logits_[id] > most)) continue;  // nor is what is not a number
+    for (std::size_t id = 0; (id = kernels().next_above(logits_.data(), id, logits_.size(), most)) < logits_.size();) {
         most = logits_[id];
         best = id;
     }
@@ -109,8 +114,13 @@ void sampler::collect() {
         candidates_.resize(k);
     };
     float above = impossible;
-    for (std::size_t id = 0; id < logits_.size(); ++id) {
-        if (!(logits_[id] > above)) continue;
+    const auto next = [&](std::size_t id) {
+        // Where all are kept there is nothing to search.
+        if (k < logits_.size()) return kernels().next_above(logits_.data(), id, logits_.size(), above);
+        while (id < logits_.size() && !(logits_[id] > above)) ++id;
+        return id;
+    };
+    for (std::size_t id = next(0); id < logits_.size(); id = next(id + 1)) {
         if (candidates_.size() == most) {
             cut();
             above = candidates_.back().logit;
@@ -125,8 +135,21 @@ void sampler::collect() {
     HLWQ_EXPECTS(!candidates_.empty(), hlwq::value_error, "logits", "finite numbers", "none");
     const float highest = std::ranges::min_element(candidates_, before)->logit;
     HLWQ_EXPECTS(std::isfinite(highest), hlwq::value_error, "logits", "finite numbers", "infinity");
-    for (candidate& c : candidates_) {
-        c.weight = std::exp((static_cast<double>(c.logit) - highest) / options_.temperature);
+    const auto exponent = [&](const candidate& c) {
+        return (static_cast<double>(c.logit) - highest) / options_.temperature;
+    };
+    if (candidates_.size() < many) {
+        for (candidate& c : candidates_) c.weight = std::exp(exponent(c));
+        return;
+    }
+    // So many weights need not each be exact to the last bit of a double.
+    float weights[256];
+    for (std::size_t begin = 0; begin < candidates_.size(); begin += std::size(weights)) {
+        const auto some =
+            std::span(candidates_).subspan(begin, std::min(std::size(weights), candidates_.size() - begin));
+        for (std::size_t i = 0; i < some.size(); ++i) weights[i] = static_cast<float>(exponent(some[i]));
+        kernels().exponentials(weights, some.size());
+        for (std::size_t i = 0; i < some.size(); ++i) some[i].weight = weights[i];
     }
 }
 

@@ -15,12 +15,14 @@
 //   state.restore(before);
 #pragma once
 
+#include "qwen_moe_chat/compute.hpp"
 #include "qwen_moe_chat/config.hpp"
-#include "qwen_moe_chat/ops.hpp"
+#include "qwen_moe_chat/kernels.hpp"
 
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
@@ -46,6 +48,8 @@ class copied_on_write {
         }
         return *value_;
     }
+    /// The value after a `write`, as long as nobody has taken a copy since.
+    T& own() noexcept { return *value_; }
 
   private:
     std::shared_ptr<T> value_;
@@ -54,51 +58,60 @@ class copied_on_write {
 /// State of one gated delta net.
 struct gated_delta_net_state {
     explicit gated_delta_net_state(const gated_delta_net_config& config)
-        : tail(std::vector<float>((config.kernel - 1) * config.channels())),
-          memory(std::vector<float>(config.value_heads * config.key_dim * config.value_dim)) {}
+        : tail(line_vector<float>((config.kernel - 1) * config.channels())),
+          memory(line_vector<float>(config.value_heads * config.key_dim * config.value_dim)) {}
 
-    copied_on_write<std::vector<float>> tail;    // [kernel - 1, channels], the last inputs of the convolution
-    copied_on_write<std::vector<float>> memory;  // S [value heads, key dim, value dim]
+    copied_on_write<line_vector<float>> tail;    // [kernel - 1, channels], the last inputs of the convolution
+    copied_on_write<line_vector<float>> memory;  // S [value heads, key dim, value dim]
 };
 
-/// Keys and values of one attention layer, in pages. Keys are rotated.
+/// Keys and values of one attention layer, in pages of kv_page_tokens tokens. Keys are rotated. A page holds, for each
+/// kv head, the keys transposed, [head dim, tokens], and then the values [tokens, head dim] (kernels.hpp).
 class kv_cache {
   public:
-    static constexpr std::size_t page_tokens = 64;
-
-    explicit kv_cache(std::size_t width) : width_(width) {}
+    kv_cache(std::size_t kv_heads, std::size_t head_dim, kv_type type)
+        : heads_(kv_heads), head_dim_(head_dim), type_(type) {}
 
     std::size_t size() const noexcept { return size_; }
-    /// Appends room for one token: its key and value, each [kv heads, head dim], to be written.
-    std::pair<std::span<float>, std::span<float>> append() {
-        const std::size_t at = size_ % page_tokens;
-        if (at == 0) pages_.emplace_back(page(2 * page_tokens * width_));
-        page& last = pages_.back().write();
-        ++size_;
-        return {{last.data() + at * width_, width_}, {last.data() + (page_tokens + at) * width_, width_}};
+    kv_type type() const noexcept { return type_; }
+    std::size_t pages() const noexcept { return pages_.size(); }
+
+    /// Makes room for `count` tokens behind those that are there, to be written by `write`.
+    void extend(std::size_t count);
+    /// Writes tokens [first, first + count), which are in one page and the room made last: key and value of every kv
+    /// head, rows `stride` floats apart. Different workers may write different tokens.
+    void write(std::size_t first, std::size_t count, const float* keys, const float* values,
+               std::size_t stride) noexcept;
+
+    /// Keys and values of a kv head in page `index`.
+    const void* page(std::size_t index, std::size_t head) const noexcept {
+        return pages_[index].read().data() + head * head_bytes();
     }
-    std::span<const float> key(std::size_t token) const noexcept { return row(token, 0); }
-    std::span<const float> value(std::size_t token) const noexcept { return row(token, page_tokens); }
-    /// Keys and values of page `index`, each [tokens of the page, width]; only the last page may be partly filled.
-    matrix_view<const float> keys(std::size_t index) const noexcept { return rows(index, 0); }
-    matrix_view<const float> values(std::size_t index) const noexcept { return rows(index, page_tokens); }
+    /// Tokens of page `index`; only the last one may be partly filled.
+    std::size_t page_tokens(std::size_t index) const noexcept {
+        return std::min(kv_page_tokens, size_ - index * kv_page_tokens);
+    }
+
+    /// Key and value of a token, [kv heads, head dim], as floats.
+    std::vector<float> key(std::size_t token) const;
+    std::vector<float> value(std::size_t token) const;
 
   private:
-    using page = std::vector<float>;  // keys, then values
-
-    std::span<const float> row(std::size_t token, std::size_t offset) const noexcept {
-        const page& p = pages_[token / page_tokens].read();
-        return {p.data() + (offset + token % page_tokens) * width_, width_};
+    std::size_t head_bytes() const noexcept {
+        return kv_head_elements(head_dim_) * (type_ == kv_type::f32 ? sizeof(float) : sizeof(std::uint16_t));
     }
-    matrix_view<const float> rows(std::size_t index, std::size_t offset) const noexcept {
-        const page& p = pages_[index].read();
-        return {p.data() + offset * width_, std::min(page_tokens, size_ - index * page_tokens), width_};
-    }
+    float element(std::size_t token, std::size_t head, std::size_t index) const noexcept;
 
-    std::size_t width_;
+    std::size_t heads_, head_dim_;
+    kv_type type_;
     std::size_t size_ = 0;
-    std::vector<copied_on_write<page>> pages_;
+    std::vector<copied_on_write<line_vector<std::byte>>> pages_;
 };
+
+/// How keys and values are kept beside products of that precision: exact ones keep f32, the others lose nothing by f16.
+inline kv_type kv_type_for(hlwq::precision mode) noexcept {
+    return mode == hlwq::precision::exact ? kv_type::f32 : kv_type::f16;
+}
 
 using layer_state = std::variant<gated_delta_net_state, kv_cache>;
 
@@ -107,7 +120,8 @@ class sequence_snapshot;
 /// The state of one sequence; empty at first.
 class sequence_state {
   public:
-    explicit sequence_state(const model_config& config);
+    /// `keys`: how keys and values are kept. Half the memory and half the reading in f16, at an error of 2^-12.
+    explicit sequence_state(const model_config& config, kv_type keys = kv_type::f16);
     sequence_state(sequence_state&&) = default;
     sequence_state& operator=(sequence_state&&) = default;
     ~sequence_state() = default;

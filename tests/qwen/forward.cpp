@@ -146,7 +146,7 @@ TEST_CASE("what every layer computes") {
                     CHECK(report.choices[i].weight == doctest::Approx(weights.values[i]).epsilon(1e-3));
                 }
             };
-            qwen::sequence_state state(ref.model.config());
+            qwen::sequence_state state(ref.model.config(), qwen::kv_type::f32);
             rows logits;
             r.feed(std::span(ids).first(prompt), state, logits);
             CHECK(seen == ref.model.config().mixers.size());
@@ -160,7 +160,7 @@ TEST_CASE("states after prefill and after decoding") {
             const auto ids = ref.results.integers(run + ".ids");
             const std::size_t prompt = ref.results.shape(run + ".prefill_logits")[0];
             runner r(ref.model);
-            qwen::sequence_state state(ref.model.config());
+            qwen::sequence_state state(ref.model.config(), qwen::kv_type::f32);
             rows logits;
             r.feed(std::span(ids).first(prompt), state, logits);
             check_states(ref, run + ".state_after_prefill", state);
@@ -179,7 +179,7 @@ TEST_CASE("positions of an image") {
             positions[t] = {axes[t], axes[ids.size() + t], axes[2 * ids.size() + t]};
         }
         runner r(ref.model);
-        qwen::sequence_state state(ref.model.config());
+        qwen::sequence_state state(ref.model.config(), qwen::kv_type::f32);
         rows logits;
         r.feed(ids, state, logits, positions);
         check_logits(logits, ref.results.floats("mrope.logits"));
@@ -192,7 +192,7 @@ TEST_CASE("32 greedy tokens") {
         const auto prompt = ref.facts["greedy"]["prompt"].get<std::vector<qwen::token_id>>();
         const auto expected = ref.facts["greedy"]["ids"].get<std::vector<qwen::token_id>>();
         runner r(ref.model);
-        qwen::sequence_state state(ref.model.config());
+        qwen::sequence_state state(ref.model.config(), qwen::kv_type::f32);
         rows logits;
         r.feed(prompt, state, logits);
         std::vector<qwen::token_id> found;
@@ -215,7 +215,7 @@ TEST_CASE("the multi-token prediction layer") {
             r.logits_of(ids, {ids.size()});
             // All pairs at once, and in two calls that continue each other.
             for (const std::size_t split : {hidden.count(), (hidden.count() + 1) / 2}) {
-                qwen::sequence_state state(ref.model.config());
+                qwen::sequence_state state(ref.model.config(), qwen::kv_type::f32);
                 rows found, logits;
                 for (std::size_t begin = 0; begin < hidden.count(); begin += split) {
                     const std::size_t count = std::min(split, hidden.count() - begin);
@@ -248,7 +248,7 @@ TEST_CASE("several sequences in one call, on any number of threads, give what ea
             hlwq::thread_pool pool(threads);
             qwen::workspace space(ref.model.config());
             std::vector<qwen::sequence_state> states;
-            for (std::size_t i = 0; i < ids.size(); ++i) states.emplace_back(ref.model.config());
+            for (std::size_t i = 0; i < ids.size(); ++i) states.emplace_back(ref.model.config(), qwen::kv_type::f32);
             std::vector<std::size_t> done(ids.size());
             for (const bool first : {true, false}) {
                 std::vector<qwen::sequence_input> batch;
@@ -271,7 +271,7 @@ TEST_CASE("several sequences in one call, on any number of threads, give what ea
 TEST_CASE("calls that cannot be are refused before anything changes") {
     const reference ref(golden::data_folder() / "moe_tiny");
     runner r(ref.model);
-    qwen::sequence_state state(ref.model.config());
+    qwen::sequence_state state(ref.model.config(), qwen::kv_type::f32);
     const std::vector<qwen::token_id> good = {1, 2}, beyond = {1, 512};
     const auto run = [&](std::vector<qwen::sequence_input> batch) { ref.model.forward(batch, r.space, r.how); };
     CHECK_THROWS_WITH_AS(run({{beyond, &state, {}}}), "token id: expected below 512, found 512", hlwq::value_error);

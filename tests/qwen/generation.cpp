@@ -93,7 +93,7 @@ double difference(const record& a, const record& b) {
 TEST_CASE("greedy tokens are those of a plain loop over the model") {
     const ids prompt = some_prompt(70);
     qwen::workspace space(tiny().config());
-    qwen::sequence_state state(tiny().config());
+    qwen::sequence_state state(tiny().config(), qwen::kv_type::f32);
     std::vector<float> logits(512);
     ids expected;
     for (ids next = prompt; expected.size() < 20; next = {expected.back()}) {
@@ -306,7 +306,8 @@ TEST_CASE("answers of several sequences grow from one call of the model") {
     const ids prompts[] = {some_prompt(33, 1), some_prompt(5, 2)};
     const qwen::generation_options options{.max_tokens = 8, .context = 4096};
     qwen::workspace space(tiny().config());
-    qwen::sequence_state states[] = {qwen::sequence_state(tiny().config()), qwen::sequence_state(tiny().config())};
+    qwen::sequence_state states[] = {qwen::sequence_state(tiny().config(), qwen::kv_type::f32),
+                                     qwen::sequence_state(tiny().config(), qwen::kv_type::f32)};
     qwen::sampler samplers[] = {sampler(), sampler()};
     qwen::answer answers[] = {qwen::answer(small::tokenizer(), {}, samplers[0], prompts[0], options),
                               qwen::answer(small::tokenizer(), {}, samplers[1], prompts[1], options)};

@@ -133,7 +133,7 @@ struct runner {
     }
     /// Logits of a sequence fed in pieces; the last size repeats until the end.
     rows logits_of(std::span<const qwen::token_id> ids, std::vector<std::size_t> pieces) {
-        qwen::sequence_state state(model->config());
+        qwen::sequence_state state(model->config(), qwen::kv_type_for(how.mode));
         rows logits;
         for (std::size_t at = 0, i = 0; at < ids.size(); ++i) {
             const std::size_t size = std::min(pieces[std::min(i, pieces.size() - 1)], ids.size() - at);

@@ -2,6 +2,10 @@
 // magnitude.
 #include "golden.hpp"
 
+#include "qwen_moe_chat/kernels.hpp"
+
+#include <utility>
+
 namespace {
 
 using golden::distance;
@@ -43,7 +47,7 @@ TEST_CASE("delta rule, token by token and in chunks") {
         const rows a = operators().floats(prefix + "a"), b = operators().floats(prefix + "b");
         const rows a_log = operators().floats(prefix + "A_log"), dt_bias = operators().floats(prefix + "dt_bias");
         const rows out = operators().floats(prefix + "out"), after = operators().floats(prefix + "S1");
-        std::vector<float> scratch(qwen::delta_rule_scratch(dk, dv));
+        qwen::line_vector<float> scratch(qwen::kernels().delta_rule_scratch(dk, dv));
         for (const bool chunked : {false, true}) {
             CAPTURE(name);
             CAPTURE(chunked);
@@ -60,14 +64,14 @@ TEST_CASE("delta rule, token by token and in chunks") {
                 head.q = {q.values.data() + key_head * dk, tokens, dk, key_heads * dk};
                 head.k = {k.values.data() + key_head * dk, tokens, dk, key_heads * dk};
                 head.v = {v.values.data() + h * dv, tokens, dv, heads * dv};
-                head.g = g;
-                head.beta = beta;
+                head.g = g.data();
+                head.beta = beta.data();
                 head.state = {state.values.data() + h * dk * dv, dk, dv};
                 head.out = {found.values.data() + h * dv, tokens, dv, heads * dv};
                 if (chunked) {
-                    qwen::delta_rule_chunked(head, scratch);
+                    qwen::kernels().delta_rule_chunked(head, scratch.data());
                 } else {
-                    qwen::delta_rule_recurrent(head);
+                    qwen::kernels().delta_rule_recurrent(head);
                 }
             }
             CHECK(distance(found.view(), out.view()) < tolerance);
@@ -78,7 +82,8 @@ TEST_CASE("delta rule, token by token and in chunks") {
 
 TEST_CASE("causal convolution with its tail, in any pieces") {
     const rows x = operators().floats("conv.x"), w = operators().floats("conv.w"), y = operators().floats("conv.y");
-    const rows last = operators().floats("conv.state");
+    const rows expected_tail = operators().floats("conv.state");
+    const qwen::kernel_table& run = qwen::kernels();
     const std::size_t channels = x.cols, kernel = w.cols;
     std::vector<float> conv(w.values.size());
     for (std::size_t c = 0; c < channels; ++c) {
@@ -93,12 +98,15 @@ TEST_CASE("causal convolution with its tail, in any pieces") {
             const auto u = x.view().rows_between(begin, end);
             const qwen::matrix_view<float> c(found.values.data() + begin * channels, end - begin, channels);
             // Channels are independent: workers take shares of them.
-            qwen::causal_convolution(u, tail, conv, c, 0, 5);
-            qwen::causal_convolution(u, tail, conv, c, 5, channels);
-            qwen::advance_tail(u, tail);
+            for (const auto& [first, last] : {std::pair<std::size_t, std::size_t>{0, 5}, {5, channels}}) {
+                const std::size_t width = last - first;
+                run.causal_convolution(u.data + first, tail.data() + first, conv.data() + first, kernel, channels,
+                                       width, u.rows, c.data + first, channels);
+                run.advance_tail(u.data + first, tail.data() + first, kernel, channels, width, u.rows);
+            }
         }
         CHECK(distance(found.view(), y.view()) < tolerance);
-        CHECK(tail == last.values);
+        CHECK(tail == expected_tail.values);
     }
 }
 

@@ -62,7 +62,10 @@ struct measurement {
 class bench_run {
   public:
     bench_run(const session& run, const bench_options& options)
-        : run_(run), options_(options), space_(run.model().config()), state_(run.model().config()) {
+        : run_(run),
+          options_(options),
+          space_(run.model().config()),
+          state_(run.model().config(), kv_type_for(run.how().mode)) {
         std::size_t longest = std::max({options.prompt, options.generate, std::size_t{1}});
         longest += *std::max_element(options.depths.begin(), options.depths.end());
         std::mt19937 random(options.seed);
@@ -125,15 +128,17 @@ std::uint64_t file_bytes(const model& m) {
 }
 
 /// What a sequence of that many tokens remembers, in bytes.
-std::uint64_t state_bytes(const model_config& config, std::size_t tokens) {
-    std::uint64_t floats = 0;
+std::uint64_t state_bytes(const model_config& config, kv_type keys, std::size_t tokens) {
+    const auto& gdn = config.gdn;
+    const std::uint64_t element = keys == kv_type::f32 ? sizeof(float) : sizeof(std::uint16_t);
+    std::uint64_t bytes = 0;
     for (const mixer_kind kind : config.mixers) {
-        const auto& gdn = config.gdn;
-        floats += kind == mixer_kind::attention
-                      ? 2 * tokens * config.attention.kv_width()
-                      : (gdn.kernel - 1) * gdn.channels() + gdn.value_heads * gdn.key_dim * gdn.value_dim;
+        bytes +=
+            kind == mixer_kind::attention
+                ? 2 * tokens * config.attention.kv_width() * element
+                : ((gdn.kernel - 1) * gdn.channels() + gdn.value_heads * gdn.key_dim * gdn.value_dim) * sizeof(float);
     }
-    return floats * sizeof(float);
+    return bytes;
 }
 
 std::vector<measurement> measure_all(bench_run& bench, const bench_options& options) {
@@ -175,7 +180,7 @@ void print_json(const session& run, const bench_options& options, const std::vec
     json["first_token_s"] = first_token;
     json["peak_rss"] = console::peak_resident_set();
     json["file_bytes"] = file_bytes(run.model());
-    json["state_bytes"] = state_bytes(run.model().config(), longest);
+    json["state_bytes"] = state_bytes(run.model().config(), kv_type_for(run.how().mode), longest);
     std::printf("%s\n", json.dump(1).c_str());
 }
 

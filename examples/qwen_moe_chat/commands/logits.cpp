@@ -65,7 +65,7 @@ void run_logits(const logits_options& options) {
     const std::size_t chunk = options.chunk == 0 ? std::max<std::size_t>(prefill, 1) : options.chunk;
 
     workspace space(run.model().config());
-    sequence_state state(run.model().config());
+    sequence_state state(run.model().config(), kv_type_for(run.how().mode));
     activations memory;
     hlwq::safetensors::writer out(
         options.out, {{"logits", hlwq::safetensors::dtype::f32, {ids.size(), run.model().config().vocabulary}}});

@@ -45,6 +45,16 @@ HLWQ_INLINE void load_bfloat16_pairs(const bfloat16* p, float32x4_t& even, float
     even = vreinterpretq_f32_u32(vshlq_n_u32(both, 16));
     odd = vreinterpretq_f32_u32(vandq_u32(both, vdupq_n_u32(0xffff0000u)));
 }
+HLWQ_INLINE void store_half(half* p, float32x4_t v) noexcept {
+    vst1_u16(reinterpret_cast<std::uint16_t*>(p), vreinterpret_u16_f16(vcvt_f16_f32(v)));
+}
+HLWQ_INLINE void store_bfloat16(bfloat16* p, float32x4_t v) noexcept {
+    const uint32x4_t word = vreinterpretq_u32_f32(v), high = vshrq_n_u32(word, 16);
+    const uint32x4_t odd = vandq_u32(high, vdupq_n_u32(1));
+    const uint32x4_t rounded = vshrq_n_u32(vaddq_u32(word, vaddq_u32(odd, vdupq_n_u32(0x7fff))), 16);
+    const uint32x4_t quiet = vorrq_u32(high, vdupq_n_u32(0x40));
+    vst1_u16(reinterpret_cast<std::uint16_t*>(p), vmovn_u32(vbslq_u32(vceqq_f32(v, v), rounded, quiet)));
+}
 HLWQ_INLINE int32x4_t widen_u8(const std::uint8_t* p) noexcept {
     std::uint32_t word;
     std::memcpy(&word, p, sizeof(word));
@@ -63,8 +73,14 @@ HLWQ_INLINE float32x4_t swap(float32x4_t a) noexcept {
 HLWQ_INLINE void reduce_add4(float32x4_t a, float32x4_t b, float32x4_t c, float32x4_t d, float* out) noexcept {
     vst1q_f32(out, vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)));
 }
+HLWQ_INLINE float32x4_t div(float32x4_t a, float32x4_t b) noexcept { return vdivq_f32(a, b); }
+HLWQ_INLINE float32x4_t min(float32x4_t a, float32x4_t b) noexcept { return vminq_f32(a, b); }
+HLWQ_INLINE float32x4_t max(float32x4_t a, float32x4_t b) noexcept { return vmaxq_f32(a, b); }
 HLWQ_INLINE float32x4_t fma(float32x4_t a, float32x4_t b, float32x4_t c) noexcept { return vfmaq_f32(c, a, b); }
 HLWQ_INLINE int32x4_t round_to_i32(float32x4_t a) noexcept { return vcvtnq_s32_f32(a); }
+HLWQ_INLINE float32x4_t exp2i(int32x4_t n) noexcept {
+    return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(n, vdupq_n_s32(127)), 23));
+}
 HLWQ_INLINE int32x4_t append_greater(int32x4_t n, float32x4_t a, float32x4_t b) noexcept {
     return vsubq_s32(vaddq_s32(n, n), vreinterpretq_s32_u32(vcgtq_f32(a, b)));
 }

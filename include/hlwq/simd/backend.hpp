@@ -29,7 +29,7 @@ template <class S>
 concept backend = requires(typename S::f32 f, typename S::i32 i, typename S::i32& acc, typename S::u8 u, typename S::i8 s,
                            float* pf, const float* cpf, std::int32_t* pi, const std::int32_t* cpi, std::uint8_t* pu,
                            const std::uint8_t* cpu, std::int8_t* ps, const std::int8_t* cps, const half* ph,
-                           const bfloat16* pb, typename S::f32& even, typename S::f32& odd, typename S::u8 (&square)[S::lanes]) {
+                           const bfloat16* pb, half* wh, bfloat16* wb, typename S::f32& even, typename S::f32& odd, typename S::u8 (&square)[S::lanes]) {
     requires S::bytes == 16 || S::bytes == 32 || S::bytes == 64;
     requires S::lanes == S::bytes / 4;
     requires S::registers >= 8;
@@ -46,12 +46,14 @@ concept backend = requires(typename S::f32 f, typename S::i32 i, typename S::i32
     { S::load_half_part(ph, std::size_t{1}) } -> std::same_as<typename S::f32>;
     { S::load_bfloat16(pb) } -> std::same_as<typename S::f32>;
     S::load_bfloat16_pairs(pb, even, odd);
+    S::store_half(wh, f);                                          S::store_bfloat16(wb, f);
     { S::widen_u8(cpu) } -> std::same_as<typename S::i32>;
     S::prefetch(cpu);
 
     { S::set(1.0f) } -> std::same_as<typename S::f32>;             { S::set_i32(1) } -> std::same_as<typename S::i32>;
     { S::add(f, f) } -> std::same_as<typename S::f32>;             { S::sub(f, f) } -> std::same_as<typename S::f32>;
     { S::mul(f, f) } -> std::same_as<typename S::f32>;             { S::fma(f, f, f) } -> std::same_as<typename S::f32>;
+    { S::div(f, f) } -> std::same_as<typename S::f32>;             { S::exp2i(i) } -> std::same_as<typename S::f32>;
     { S::min(f, f) } -> std::same_as<typename S::f32>;             { S::max(f, f) } -> std::same_as<typename S::f32>;
     { S::abs(f) } -> std::same_as<typename S::f32>;
     { S::reduce_add(f) } -> std::same_as<float>;                   { S::reduce_max(f) } -> std::same_as<float>;

@@ -93,6 +93,8 @@ struct highway_backend {
     static HLWQ_INLINE void load_bfloat16_pairs(const bfloat16* p, f32& even, f32& odd) noexcept {
         raw::load_bfloat16_pairs(p, even.raw, odd.raw);
     }
+    static HLWQ_INLINE void store_half(half* p, f32 v) noexcept { raw::store_half(p, v.raw); }
+    static HLWQ_INLINE void store_bfloat16(bfloat16* p, f32 v) noexcept { raw::store_bfloat16(p, v.raw); }
     static HLWQ_INLINE i32 widen_u8(const std::uint8_t* p) noexcept { return i32{raw::widen_u8(p)}; }
     static HLWQ_INLINE void prefetch(const void* p) noexcept { __builtin_prefetch(p); }
 
@@ -103,9 +105,10 @@ struct highway_backend {
     static HLWQ_INLINE f32 add(f32 a, f32 b) noexcept { return hn::Add(a, b); }
     static HLWQ_INLINE f32 sub(f32 a, f32 b) noexcept { return hn::Sub(a, b); }
     static HLWQ_INLINE f32 mul(f32 a, f32 b) noexcept { return hn::Mul(a, b); }
+    static HLWQ_INLINE f32 div(f32 a, f32 b) noexcept { return f32{raw::div(a.raw, b.raw)}; }
     static HLWQ_INLINE f32 fma(f32 a, f32 b, f32 c) noexcept { return hn::MulAdd(a, b, c); }
-    static HLWQ_INLINE f32 min(f32 a, f32 b) noexcept { return hn::Min(a, b); }
-    static HLWQ_INLINE f32 max(f32 a, f32 b) noexcept { return hn::Max(a, b); }
+    static HLWQ_INLINE f32 min(f32 a, f32 b) noexcept { return f32{raw::min(a.raw, b.raw)}; }
+    static HLWQ_INLINE f32 max(f32 a, f32 b) noexcept { return f32{raw::max(a.raw, b.raw)}; }
     static HLWQ_INLINE f32 abs(f32 a) noexcept { return hn::Abs(a); }
     static HLWQ_INLINE float reduce_add(f32 a) noexcept { return hn::GetLane(hn::SumOfLanes(df, a)); }
     static HLWQ_INLINE float reduce_max(f32 a) noexcept { return hn::GetLane(hn::MaxOfLanes(df, a)); }
@@ -131,6 +134,7 @@ struct highway_backend {
     static HLWQ_INLINE i32 add_i32(i32 a, i32 b) noexcept { return hn::Add(a, b); }
     static HLWQ_INLINE f32 to_f32(i32 a) noexcept { return hn::ConvertTo(df, a); }
     static HLWQ_INLINE i32 round_to_i32(f32 a) noexcept { return i32{raw::round_to_i32(a.raw)}; }
+    static HLWQ_INLINE f32 exp2i(i32 n) noexcept { return f32{raw::exp2i(n.raw)}; }
     static HLWQ_INLINE i32 append_greater(i32 n, f32 a, f32 b) noexcept {
         return i32{raw::append_greater(n.raw, a.raw, b.raw)};
     }

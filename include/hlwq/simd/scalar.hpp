@@ -83,6 +83,13 @@ struct scalar_backend {
         even = each<f32>([&](std::size_t i) { return static_cast<float>(p[2 * i]); });
         odd = each<f32>([&](std::size_t i) { return static_cast<float>(p[2 * i + 1]); });
     }
+    /// `lanes` values, rounded as the constructors of half and bfloat16 round.
+    static HLWQ_INLINE void store_half(half* p, f32 v) noexcept {
+        for (std::size_t i = 0; i < lanes; ++i) p[i] = half(v.lane[i]);
+    }
+    static HLWQ_INLINE void store_bfloat16(bfloat16* p, f32 v) noexcept {
+        for (std::size_t i = 0; i < lanes; ++i) p[i] = bfloat16(v.lane[i]);
+    }
     /// `lanes` bytes, zero-extended.
     static HLWQ_INLINE i32 widen_u8(const std::uint8_t* p) noexcept {
         return each<i32>([&](std::size_t i) { return std::int32_t{p[i]}; });
@@ -107,11 +114,14 @@ struct scalar_backend {
     static HLWQ_INLINE f32 mul(f32 a, f32 b) noexcept {
         return each<f32>([&](std::size_t i) { return a.lane[i] * b.lane[i]; });
     }
+    static HLWQ_INLINE f32 div(f32 a, f32 b) noexcept {
+        return each<f32>([&](std::size_t i) { return a.lane[i] / b.lane[i]; });
+    }
     /// a * b + c
     static HLWQ_INLINE f32 fma(f32 a, f32 b, f32 c) noexcept {
         return each<f32>([&](std::size_t i) { return a.lane[i] * b.lane[i] + c.lane[i]; });
     }
-    /// Lesser and greater of two numbers; unspecified which operand comes back when one is NaN.
+    /// Lesser and greater of two numbers. A NaN as `b` comes back; with one as `a` alone it is open which comes back.
     static HLWQ_INLINE f32 min(f32 a, f32 b) noexcept {
         return each<f32>([&](std::size_t i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
     }
@@ -150,6 +160,11 @@ struct scalar_backend {
     /// Nearest integer, ties to even; |a| < 2^31.
     static HLWQ_INLINE i32 round_to_i32(f32 a) noexcept {
         return each<i32>([&](std::size_t i) { return static_cast<std::int32_t>(std::lrintf(a.lane[i])); });
+    }
+    /// 2^n for n from -126 to 127; 0 for -127, infinity for 128. The bits are (n + 127) << 23.
+    static HLWQ_INLINE f32 exp2i(i32 n) noexcept {
+        return each<f32>(
+            [&](std::size_t i) { return std::bit_cast<float>((static_cast<std::uint32_t>(n.lane[i]) + 127u) << 23); });
     }
     /// 2 n + (a > b): one step of a binary search that appends a bit to `n`.
     static HLWQ_INLINE i32 append_greater(i32 n, f32 a, f32 b) noexcept {

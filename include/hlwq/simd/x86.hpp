@@ -105,6 +105,18 @@ HLWQ_INLINE void load_bfloat16_pairs(const bfloat16* p, floats& even, floats& od
     even = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
     odd = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
 }
+HLWQ_INLINE void store_half(half* p, floats v) noexcept {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+HLWQ_INLINE void store_bfloat16(bfloat16* p, floats v) noexcept {
+    const ints word = _mm512_castps_si512(v), high = _mm512_srli_epi32(word, 16);
+    const ints odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
+    const ints rounded =
+        _mm512_srli_epi32(_mm512_add_epi32(word, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+    const ints quiet = _mm512_or_si512(high, _mm512_set1_epi32(0x40));
+    const ints all = _mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), quiet);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(all));
+}
 HLWQ_INLINE ints widen_u8(const std::uint8_t* p) noexcept { return _mm512_cvtepu8_epi32(load_16_bytes(p)); }
 
 /// Lane i receives lane i ^ K.
@@ -128,8 +140,14 @@ HLWQ_INLINE void reduce_add4(floats a, floats b, floats c, floats d, float* out)
     const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
     _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
 }
+HLWQ_INLINE floats div(floats a, floats b) noexcept { return _mm512_div_ps(a, b); }
+HLWQ_INLINE floats min(floats a, floats b) noexcept { return _mm512_min_ps(a, b); }
+HLWQ_INLINE floats max(floats a, floats b) noexcept { return _mm512_max_ps(a, b); }
 HLWQ_INLINE floats fma(floats a, floats b, floats c) noexcept { return _mm512_fmadd_ps(a, b, c); }
 HLWQ_INLINE ints round_to_i32(floats a) noexcept { return _mm512_cvtps_epi32(a); }
+HLWQ_INLINE floats exp2i(ints n) noexcept {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(127)), 23));
+}
 HLWQ_INLINE ints append_greater(ints n, floats a, floats b) noexcept {
     const ints twice = _mm512_add_epi32(n, n);
     return _mm512_mask_sub_epi32(twice, _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ), twice, _mm512_set1_epi32(-1));
@@ -269,6 +287,19 @@ HLWQ_INLINE void load_bfloat16_pairs(const bfloat16* p, floats& even, floats& od
     even = _mm256_castsi256_ps(_mm256_slli_epi32(both, 16));
     odd = _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
 }
+HLWQ_INLINE void store_half(half* p, floats v) noexcept {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+HLWQ_INLINE void store_bfloat16(bfloat16* p, floats v) noexcept {
+    const ints word = _mm256_castps_si256(v), high = _mm256_srli_epi32(word, 16);
+    const ints odd = _mm256_and_si256(high, _mm256_set1_epi32(1));
+    const ints rounded =
+        _mm256_srli_epi32(_mm256_add_epi32(word, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
+    const ints quiet = _mm256_or_si256(high, _mm256_set1_epi32(0x40));
+    const ints all = _mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q)));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm_packus_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1)));
+}
 HLWQ_INLINE ints widen_u8(const std::uint8_t* p) noexcept { return _mm256_cvtepu8_epi32(load_8_bytes(p)); }
 
 /// Lane i receives lane i ^ K.
@@ -289,8 +320,14 @@ HLWQ_INLINE void reduce_add4(floats a, floats b, floats c, floats d, float* out)
         _mm256_add_ps(_mm256_castpd_ps(_mm256_unpacklo_pd(ab, cd)), _mm256_castpd_ps(_mm256_unpackhi_pd(ab, cd)));
     _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1)));
 }
+HLWQ_INLINE floats div(floats a, floats b) noexcept { return _mm256_div_ps(a, b); }
+HLWQ_INLINE floats min(floats a, floats b) noexcept { return _mm256_min_ps(a, b); }
+HLWQ_INLINE floats max(floats a, floats b) noexcept { return _mm256_max_ps(a, b); }
 HLWQ_INLINE floats fma(floats a, floats b, floats c) noexcept { return _mm256_fmadd_ps(a, b, c); }
 HLWQ_INLINE ints round_to_i32(floats a) noexcept { return _mm256_cvtps_epi32(a); }
+HLWQ_INLINE floats exp2i(ints n) noexcept {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
+}
 HLWQ_INLINE ints append_greater(ints n, floats a, floats b) noexcept {
     return _mm256_sub_epi32(_mm256_add_epi32(n, n), _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_GT_OQ)));
 }
@@ -418,6 +455,15 @@ HLWQ_INLINE void load_bfloat16_pairs(const bfloat16* p, floats& even, floats& od
     even = _mm_castsi128_ps(_mm_slli_epi32(both, 16));
     odd = _mm_castsi128_ps(_mm_and_si128(both, _mm_set1_epi32(static_cast<int>(0xffff0000u))));
 }
+/// No instruction converts here, and stores to two-byte types are rare: lane by lane.
+template <class T>
+HLWQ_INLINE void store_rounded(T* p, floats v) noexcept {
+    float lane[4];
+    _mm_storeu_ps(lane, v);
+    for (int i = 0; i < 4; ++i) p[i] = T(lane[i]);
+}
+HLWQ_INLINE void store_half(half* p, floats v) noexcept { store_rounded(p, v); }
+HLWQ_INLINE void store_bfloat16(bfloat16* p, floats v) noexcept { store_rounded(p, v); }
 HLWQ_INLINE ints widen_u8(const std::uint8_t* p) noexcept {
     const ints zero = _mm_setzero_si128();
     return _mm_unpacklo_epi16(_mm_unpacklo_epi8(load_4_bytes(p), zero), zero);
@@ -437,8 +483,14 @@ HLWQ_INLINE void reduce_add4(floats a, floats b, floats c, floats d, float* out)
     const floats cd = _mm_add_ps(_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
     _mm_storeu_ps(out, _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab)));
 }
+HLWQ_INLINE floats div(floats a, floats b) noexcept { return _mm_div_ps(a, b); }
+HLWQ_INLINE floats min(floats a, floats b) noexcept { return _mm_min_ps(a, b); }
+HLWQ_INLINE floats max(floats a, floats b) noexcept { return _mm_max_ps(a, b); }
 HLWQ_INLINE floats fma(floats a, floats b, floats c) noexcept { return _mm_add_ps(_mm_mul_ps(a, b), c); }
 HLWQ_INLINE ints round_to_i32(floats a) noexcept { return _mm_cvtps_epi32(a); }
+HLWQ_INLINE floats exp2i(ints n) noexcept {
+    return _mm_castsi128_ps(_mm_slli_epi32(_mm_add_epi32(n, _mm_set1_epi32(127)), 23));
+}
 HLWQ_INLINE ints append_greater(ints n, floats a, floats b) noexcept {
     return _mm_sub_epi32(_mm_add_epi32(n, n), _mm_castps_si128(_mm_cmpgt_ps(a, b)));
 }

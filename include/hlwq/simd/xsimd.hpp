@@ -73,6 +73,8 @@ struct xsimd_backend {
     static HLWQ_INLINE void load_bfloat16_pairs(const bfloat16* p, f32& even, f32& odd) noexcept {
         raw::load_bfloat16_pairs(p, even.data, odd.data);
     }
+    static HLWQ_INLINE void store_half(half* p, f32 v) noexcept { raw::store_half(p, v.data); }
+    static HLWQ_INLINE void store_bfloat16(bfloat16* p, f32 v) noexcept { raw::store_bfloat16(p, v.data); }
     static HLWQ_INLINE i32 widen_u8(const std::uint8_t* p) noexcept { return i32(raw::widen_u8(p)); }
     static HLWQ_INLINE void prefetch(const void* p) noexcept { __builtin_prefetch(p); }
 
@@ -83,9 +85,10 @@ struct xsimd_backend {
     static HLWQ_INLINE f32 add(f32 a, f32 b) noexcept { return a + b; }
     static HLWQ_INLINE f32 sub(f32 a, f32 b) noexcept { return a - b; }
     static HLWQ_INLINE f32 mul(f32 a, f32 b) noexcept { return a * b; }
+    static HLWQ_INLINE f32 div(f32 a, f32 b) noexcept { return f32(raw::div(a.data, b.data)); }
     static HLWQ_INLINE f32 fma(f32 a, f32 b, f32 c) noexcept { return f32(raw::fma(a.data, b.data, c.data)); }
-    static HLWQ_INLINE f32 min(f32 a, f32 b) noexcept { return ::xsimd::min(a, b); }
-    static HLWQ_INLINE f32 max(f32 a, f32 b) noexcept { return ::xsimd::max(a, b); }
+    static HLWQ_INLINE f32 min(f32 a, f32 b) noexcept { return f32(raw::min(a.data, b.data)); }
+    static HLWQ_INLINE f32 max(f32 a, f32 b) noexcept { return f32(raw::max(a.data, b.data)); }
     static HLWQ_INLINE f32 abs(f32 a) noexcept { return ::xsimd::abs(a); }
     static HLWQ_INLINE float reduce_add(f32 a) noexcept {
         if constexpr (lanes == 16) a = a + swap<8>(a);
@@ -110,6 +113,7 @@ struct xsimd_backend {
     static HLWQ_INLINE i32 add_i32(i32 a, i32 b) noexcept { return a + b; }
     static HLWQ_INLINE f32 to_f32(i32 a) noexcept { return ::xsimd::to_float(a); }
     static HLWQ_INLINE i32 round_to_i32(f32 a) noexcept { return i32(raw::round_to_i32(a.data)); }
+    static HLWQ_INLINE f32 exp2i(i32 n) noexcept { return f32(raw::exp2i(n.data)); }
     static HLWQ_INLINE i32 append_greater(i32 n, f32 a, f32 b) noexcept {
         return i32(raw::append_greater(n.data, a.data, b.data));
     }
