@@ -17,7 +17,7 @@
 #endif
 #if defined(CONSUMER_ISAS)
 #include <consumer_isas.hpp>
-#define DECLARE(isa) const char* isa_of_##isa();
+#define DECLARE(name) const char* isa_of_##name();
 HLWQ_COMPILED_ISAS(DECLARE)
 #endif
 
@@ -57,7 +57,7 @@ int main() {
 #endif
 #if defined(CONSUMER_ISAS)
     bool found = false;
-#define COMPARE(isa) found = found || isa_of_##isa() == hlwq::dispatch::isa();
+#define COMPARE(name) found = found || isa_of_##name() == hlwq::dispatch::isa();
     HLWQ_COMPILED_ISAS(COMPARE)
     if (!found) return 1;
 #endif
