@@ -64,6 +64,7 @@ void dequantize_any(const packed_matrix_view& w, matrix_view<T> out, executor_re
 }  // namespace
 
 std::string_view isa() { return kernels().isa; }
+std::string_view backend() { return kernels().backend; }
 
 std::span<const std::string_view> runnable() noexcept {
     static const std::vector<std::string_view> names = [] {
@@ -78,6 +79,14 @@ std::span<const std::string_view> runnable() noexcept {
 executor_ref calling_thread() noexcept {
     static serial_executor self;
     return self;
+}
+
+layout_id preferred_layout(const block_format& format) { return kernels().preferred_layout(format); }
+
+block_format repack_in_place(std::span<std::byte> codes, const block_format& format, layout_id to, executor_ref ex) {
+    const block_format target = hlwq::detail::check_repack(codes, format, to);
+    kernels().repack(codes, format, target, ex);
+    return target;
 }
 
 void rotate(matrix_view<float> x, std::size_t block, rotation_signs signs, executor_ref ex) {
@@ -117,6 +126,16 @@ void matmul(const packed_matrix_view& w, const rotated_tokens& x, matrix_view<fl
 }
 void matmul(const packed_matrix_view& w, const rotated_tokens& x, matrix_view<float> y, executor_ref ex) {
     matmul(w, x, y, x.mode(), ex);
+}
+
+void matmul(std::span<const product> products, executor_ref ex) {
+    for (const product& p : products) hlwq::detail::check_product(p.w, p.x, p.y, p.mode, "matmul");
+    kernels().products(products, ex);
+}
+void matmul(std::span<const product> products, executor_ref ex, rows_ref finish) {
+    hlwq::detail::check_side_by_side(products);
+    for (const product& p : products) hlwq::detail::check_product(p.w, p.x, p.y, p.mode, "matmul");
+    kernels().products_side_by_side(products, ex, finish);
 }
 
 void quantize(matrix_view<const float> w, const packed_matrix_target& out, encoder_id encoder, executor_ref ex,

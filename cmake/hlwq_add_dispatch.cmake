@@ -15,17 +15,21 @@
 #
 #       LIBRARIES are what the files include the headers of, beside hlwq.
 #
-# Without ISAS every one that the compiler can produce for this architecture. One that is asked for must be possible.
+# Without ISAS every one that the compiler can produce for this architecture and that is not so rare that it is made
+# only when it is asked for. One that is asked for must be possible.
 # Each is at least optimised with -O2, so that no function of the standard library is left as a copy that the linker
 # could give to code for another processor.
 
 # Flags of each instruction set, as processor_runs of hlwq/dispatch/processor.hpp knows them; what a compiler does not
 # take is left out. `isas`: all for this architecture, the best one first, which is the order in which they are chosen.
+# `isas_on_request`: those of them that few processors have as their best.
 macro(hlwq_isa_table)
     set(flags_generic "")
     if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
-        set(isas avx512vnni avx512 avx2vnni avx2 generic)
-        set(flags_avx512vnni -march=x86-64-v4 -mavx512vbmi -mavx512vnni)
+        set(isas avx512vbmi avx512vnni avx512 avx2vnni avx2 generic)
+        set(isas_on_request avx512)
+        set(flags_avx512vbmi -march=x86-64-v4 -mavx512vbmi -mavx512vnni)
+        set(flags_avx512vnni -march=x86-64-v4 -mavx512vnni)
         set(flags_avx512 -march=x86-64-v4)
         set(flags_avx2vnni -march=x86-64-v3 -mavxvnni)
         set(flags_avx2 -march=x86-64-v3)
@@ -51,7 +55,7 @@ function(hlwq_choose_isas chosen target)
     include(CheckCXXCompilerFlag)
     set(possible "")
     foreach(isa IN LISTS isas)
-        if(ARGN AND NOT isa IN_LIST ARGN)
+        if((ARGN AND NOT isa IN_LIST ARGN) OR (NOT ARGN AND isa IN_LIST isas_on_request))
             continue()
         endif()
         string(TOUPPER HLWQ_CXX_COMPILES_${isa} compiles)

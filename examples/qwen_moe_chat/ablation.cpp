@@ -1,5 +1,6 @@
 #include "qwen_moe_chat/ablation.hpp"
 
+#include "hlwq/dispatch/dispatch.hpp"
 #include "hlwq/codebook.hpp"
 #include "hlwq/error.hpp"
 #include "hlwq/float16.hpp"
@@ -36,7 +37,7 @@ float nearest_centroid(float value, hlwq::codebook_view centroids) {
 }
 
 void quantize_block(std::span<float, block> x, const quantizer_variant& variant, int bits) {
-    if (variant.rotated) hlwq::rotate(x, block);
+    if (variant.rotated) hlwq::dispatch::rotate(x, block);
     double energy = 0.0;
     float largest = 0.0f;
     for (const float v : x) {
@@ -54,7 +55,7 @@ void quantize_block(std::span<float, block> x, const quantizer_variant& variant,
         const float scaled = exact > 0.0 ? static_cast<float>(static_cast<double>(v) / (exact * unit)) : 0.0f;
         v = restored_unit * (variant.lloyd_max ? nearest_centroid(scaled, centroids) : nearest_even_step(scaled, bits));
     }
-    if (variant.rotated) hlwq::rotate(x, block);
+    if (variant.rotated) hlwq::dispatch::rotate(x, block);
 }
 
 /// `values` of a plain tensor, from element `first` on, as floats.

@@ -67,9 +67,8 @@ void forward(const attention& w, const model_config& config, std::size_t layer, 
     const auto q = scratch.q.shape(tokens, heads * 2 * head_dim);
     const auto k = scratch.k.shape(tokens, dims.kv_width());
     const auto v = scratch.v.shape(tokens, dims.kv_width());
-    linear(w.q, n, q, how);
-    linear(w.k, n, k, how);
-    linear(w.v, n, v, how);
+    const linear_product inputs[] = {{&w.q, &n, q}, {&w.k, &n, k}, {&w.v, &n, v}};
+    linear(inputs, how);
 
     for (const sequence_rows& rows : sequences) {
         kv_cache& cache = rows.state->kv(layer);

@@ -15,10 +15,8 @@ void forward(const gated_delta_net& w, const model_config& config, std::size_t l
     const auto z = scratch.z.shape(tokens, dims.values());
     const auto b = scratch.b.shape(tokens, heads);
     const auto a = scratch.a.shape(tokens, heads);
-    linear(w.in_qkv, n, u, how);
-    linear(w.in_z, n, z, how);
-    linear(w.in_b, n, b, how);
-    linear(w.in_a, n, a, how);
+    const linear_product inputs[] = {{&w.in_qkv, &n, u}, {&w.in_z, &n, z}, {&w.in_b, &n, b}, {&w.in_a, &n, a}};
+    linear(inputs, how);
 
     const auto o = scratch.o.shape(tokens, dims.values());
     const kernel_table& run = kernels();
@@ -42,10 +40,10 @@ void forward(const gated_delta_net& w, const model_config& config, std::size_t l
             head.value_heads = values_a_key;
             head.kernel = dims.kernel;
             head.channels = channels;
-            const float* inputs = u.row(rows.begin).data();
-            head.u_q = inputs + at_q;
-            head.u_k = inputs + at_k;
-            head.u_v = inputs + at_v;
+            const float* channel = u.row(rows.begin).data();
+            head.u_q = channel + at_q;
+            head.u_k = channel + at_k;
+            head.u_v = channel + at_v;
             head.tail_q = state.tail + at_q;
             head.tail_k = state.tail + at_k;
             head.tail_v = state.tail + at_v;

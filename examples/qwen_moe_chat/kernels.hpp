@@ -84,9 +84,22 @@ constexpr std::size_t attention_seen_floats(std::size_t rows, std::size_t head_d
     return (2 * rows + 15) / 16 * 16 + rows * kv_value_cols(head_dim);
 }
 
+/// Weights that are numbers; rows are `stride` elements apart.
+struct plain_matrix {
+    const void* data = nullptr;
+    std::size_t stride = 0, cols = 0;
+};
+/// Their element types: BF16, F16, F32.
+inline constexpr std::size_t plain_types = 3;
+
 /// The kernels of one instruction set.
 struct kernel_table {
     const char* isa;
+
+    // ---- products (kernels/plain_rows.hpp)
+    /// Rows [begin, end) of y = x Wᵀ, by element type.
+    void (*plain_rows[plain_types])(const plain_matrix& w, std::size_t begin, std::size_t end,
+                                    matrix_view<const float> x, matrix_view<float> y) noexcept;
 
     // ---- rows (kernels/rows.hpp)
     float (*dot)(const float* a, const float* b, std::size_t count) noexcept;
@@ -138,7 +151,7 @@ struct kernel_table {
                           std::size_t out_stride) noexcept;
 };
 
-/// The kernels of the instruction set that this program runs on.
-const kernel_table& kernels() noexcept;
+/// The kernels of the instruction set that hlwq::dispatch chose. Throws unsupported_error if it cannot be had.
+const kernel_table& kernels();
 
 }  // namespace qwen

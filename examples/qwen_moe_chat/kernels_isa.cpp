@@ -3,14 +3,16 @@
 
 #include "qwen_moe_chat/kernels/attention.hpp"
 #include "qwen_moe_chat/kernels/gated_delta_head.hpp"
+#include "qwen_moe_chat/kernels/plain_rows.hpp"
 #include "qwen_moe_chat/kernels/rows.hpp"
 #include "qwen_moe_chat/kernels/sampling.hpp"
 
-namespace qwen::inline HLWQ_CODE_NAMESPACE {
+namespace qwen {
 
-extern const kernel_table table;
-const kernel_table table = {
+extern const kernel_table HLWQ_FOR_ISA(kernels_);
+constinit const kernel_table HLWQ_FOR_ISA(kernels_) = {
     .isa = hlwq::isa_name(),
+    .plain_rows = {kernel::plain_rows<hlwq::bfloat16>, kernel::plain_rows<hlwq::half>, kernel::plain_rows<float>},
     .dot = kernel::dot,
     .add_scaled = kernel::add_scaled,
     .zero_centred_norm = kernel::zero_centred_norm,
@@ -34,4 +36,4 @@ const kernel_table table = {
     .attention_end = kernel::attention_end,
 };
 
-}  // namespace qwen::inline HLWQ_CODE_NAMESPACE
+}  // namespace qwen

@@ -1,6 +1,7 @@
 // qwen_moe_chat — runs Qwen3.5 and 3.6 models, BF16 or quantized
 #include "qwen_moe_chat/commands/command.hpp"
 
+#include "hlwq/dispatch/dispatch.hpp"
 #include "hlwq/config.hpp"
 
 #include <CLI/CLI.hpp>
@@ -28,8 +29,9 @@ std::vector<std::string> arguments(int argc, char** argv) {
 
 int run(int argc, char** argv) {
     CLI::App app("Qwen3.5 and 3.6 models, BF16 or quantized, on the CPU", "qwen_moe_chat");
-    app.set_version_flag("--version", std::string("qwen_moe_chat ") + hlwq::version + " (" + hlwq::isa_name() + ", " +
-                                          hlwq::backend_name() + ")");
+    const std::string isa(hlwq::dispatch::isa()), backend(hlwq::dispatch::backend());
+    app.set_version_flag("--version",
+                         std::string("qwen_moe_chat ") + hlwq::version + " (" + isa + ", " + backend + ")");
     app.require_subcommand(1);
     for (qwen::command* add : qwen::commands) add(app);
     std::vector<std::string> given = arguments(argc, argv);

@@ -5,8 +5,9 @@
 //   r = n routerᵀ; the `chosen` largest win, the lower index on a tie; w = softmax over the winners
 //   out = Σ w_e · expert_e(n) + sigmoid(n · shared_gateᵀ) · shared(n)
 //
-// Tokens are grouped by expert, so that the weights of an expert are read once a call. A token adds its experts in
-// ascending order, whatever the group.
+// Tokens are grouped by expert, so that the weights of an expert are read once a call. Experts are computed together,
+// up to sixteen, the shared one among them: one parallel region for all their gates and ups, one for all downs and
+// their sum. A token adds its experts in ascending order, the shared one last, whatever the group.
 #pragma once
 
 #include "qwen_moe_chat/config.hpp"
@@ -44,15 +45,25 @@ struct feed_forward_scratch {
     linear_input h_input;
 };
 
+/// The tokens of a call that chose an expert, or all of them for the shared one: `count` entries of moe_scratch's
+/// lists.
+struct expert_group {
+    static constexpr std::uint32_t shared = 0xffffffffu;
+    std::uint32_t expert = 0;
+    std::size_t begin = 0, count = 0;
+    std::size_t end() const noexcept { return begin + count; }
+};
+
 struct moe_scratch {
-    activations router_logits, shared, shared_gate, expert_out;
+    activations router_logits, shared_gate, expert_out;
     std::vector<expert_choice> choices;  // [tokens, chosen], best first
     std::vector<std::uint32_t> order;    // candidates of a token
     std::vector<std::uint32_t> first;    // [experts + 1], where the group of each expert begins
-    std::vector<std::uint32_t> tokens;   // [tokens · chosen], grouped by expert
+    std::vector<expert_group> groups;    // ascending by expert, the shared one last
+    std::vector<std::uint32_t> tokens;   // [tokens · chosen + tokens], grouped by expert
     std::vector<float> weights;          // of the same
     linear_input group;
-    feed_forward_scratch inner;
+    feed_forward_scratch inner, shared_inner;
 };
 
 /// The `choices.size()` largest logits in descending order, the lower index first on a tie, and their softmax. `order`

@@ -1,9 +1,9 @@
 #include "qwen_moe_chat/ops.hpp"
 
+#include "qwen_moe_chat/kernels.hpp"
+
 #include "hlwq/error.hpp"
-#include "hlwq/gemm.hpp"
-#include "hlwq/quantize.hpp"
-#include "hlwq/simd/backend.hpp"
+#include "hlwq/dispatch/dispatch.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -13,69 +13,27 @@ namespace qwen {
 
 namespace {
 
-using S = hlwq::simd::native;
-
-HLWQ_INLINE S::f32 load(const float* p) noexcept { return S::load(p); }
-HLWQ_INLINE S::f32 load(const hlwq::half* p) noexcept { return S::load_half(p); }
-HLWQ_INLINE S::f32 load(const hlwq::bfloat16* p) noexcept { return S::load_bfloat16(p); }
-
-/// out[t] = w · x[t] for `Tokens` tokens. The order of additions does not depend on `Tokens`.
-template <std::size_t Tokens, class T>
-HLWQ_INLINE void dots(const T* w, const float* const* x, std::size_t count, float* out) noexcept {
-    constexpr std::size_t sums = 4, lanes = S::lanes;
-    S::f32 sum[Tokens][sums];
-    for (auto& token : sum) {
-        for (auto& part : token) part = S::set(0.0f);
-    }
-    std::size_t i = 0;
-    for (; i + sums * lanes <= count; i += sums * lanes) {
-        for (std::size_t k = 0; k < sums; ++k) {
-            const auto weights = load(w + i + k * lanes);
-            for (std::size_t t = 0; t < Tokens; ++t) {
-                sum[t][k] = S::fma(weights, S::load(x[t] + i + k * lanes), sum[t][k]);
-            }
-        }
-    }
-    for (; i + lanes <= count; i += lanes) {
-        const auto weights = load(w + i);
-        for (std::size_t t = 0; t < Tokens; ++t) sum[t][0] = S::fma(weights, S::load(x[t] + i), sum[t][0]);
-    }
-    for (std::size_t t = 0; t < Tokens; ++t) {
-        out[t] = S::reduce_add(S::add(S::add(sum[t][0], sum[t][1]), S::add(sum[t][2], sum[t][3])));
-        for (std::size_t j = i; j < count; ++j) out[t] += static_cast<float>(w[j]) * x[t][j];
-    }
-}
+/// Element types of weights that are numbers, in the order of `kernel_table::plain_rows`.
+template <class T>
+constexpr std::size_t plain_index = std::is_same_v<T, hlwq::bfloat16> ? 0
+                                    : std::is_same_v<T, hlwq::half>   ? 1
+                                                                      : 2;
 
 /// y = x Wᵀ for weights that are numbers.
 template <class T>
 void plain_product(matrix_view<const T> w, matrix_view<const float> x, matrix_view<float> y, const compute& how) {
-    constexpr std::size_t group = 4;         // tokens that share the loads of a row
-    constexpr std::size_t tokens_once = 64;  // whose activations stay in the second-level cache
+    HLWQ_EXPECTS(w.cols == x.cols && w.rows == y.cols && x.rows == y.rows, hlwq::shape_error,
+                 "linear: columns of the input", w.cols, x.cols);
     const std::size_t grain = 1 + 16384 / (w.cols * x.rows + 1);
+    const plain_matrix weights{w.data, w.stride, w.cols};
     how.threads.parallel_for(w.rows, grain, [&](std::size_t begin, std::size_t end, unsigned) noexcept {
-        for (std::size_t first = 0; first < x.rows; first += tokens_once) {
-            const std::size_t last = std::min(x.rows, first + tokens_once);
-            for (std::size_t row = begin; row < end; ++row) {
-                const T* weights = w.row(row).data();
-                std::size_t t = first;
-                for (; t + group <= last; t += group) {
-                    const float* tokens[group];
-                    for (std::size_t k = 0; k < group; ++k) tokens[k] = x.row(t + k).data();
-                    float out[group];
-                    dots<group>(weights, tokens, w.cols, out);
-                    for (std::size_t k = 0; k < group; ++k) y.row(t + k)[row] = out[k];
-                }
-                for (; t < last; ++t) {
-                    const float* token = x.row(t).data();
-                    dots<1>(weights, &token, w.cols, &y.row(t)[row]);
-                }
-            }
-        }
+        kernels().plain_rows[plain_index<T>](weights, begin, end, x, y);
     });
 }
 
 template <class T>
-constexpr bool is_packed = std::is_same_v<std::remove_cvref_t<T>, hlwq::packed_matrix_view>;
+constexpr bool is_packed_view = std::is_same_v<std::remove_cvref_t<T>, hlwq::packed_matrix_view>;
+bool is_packed(const matrix& w) { return std::holds_alternative<hlwq::packed_matrix_view>(w); }
 
 hlwq::packed_matrix_view packed_rows(const hlwq::packed_matrix_view& w, std::size_t begin, std::size_t end) {
     hlwq::packed_matrix_view part = w;
@@ -91,7 +49,7 @@ hlwq::packed_matrix_view packed_rows(const hlwq::packed_matrix_view& w, std::siz
 matrix rows_between(const matrix& w, std::size_t begin, std::size_t end) {
     return std::visit(
         [&](const auto& view) -> matrix {
-            if constexpr (is_packed<decltype(view)>) {
+            if constexpr (is_packed_view<decltype(view)>) {
                 return packed_rows(view, begin, end);
             } else {
                 return view.rows_between(begin, end);
@@ -103,8 +61,9 @@ matrix rows_between(const matrix& w, std::size_t begin, std::size_t end) {
 void read_row(const matrix& w, std::size_t index, std::span<float> out) {
     std::visit(
         [&](const auto& view) {
-            if constexpr (is_packed<decltype(view)>) {
-                hlwq::dequantize(packed_rows(view, index, index + 1), matrix_view<float>(out.data(), 1, out.size()));
+            if constexpr (is_packed_view<decltype(view)>) {
+                hlwq::dispatch::dequantize(packed_rows(view, index, index + 1),
+                                           matrix_view<float>(out.data(), 1, out.size()));
             } else {
                 std::ranges::copy(view.row(index), out.begin());
             }
@@ -139,7 +98,7 @@ const hlwq::rotated_input& linear_input::rotated(const hlwq::block_format& forma
     if (at->current) return at->values;
     at->values.resize(x_.rows);
     if (source_ == nullptr) {
-        hlwq::rotate_input(x_, at->values, how.threads);
+        hlwq::dispatch::rotate_input(x_, at->values, how.threads);
     } else {
         const hlwq::rotated_input& all = source_->rotated(format, how);
         for (std::size_t i = 0; i < x_.rows; ++i) hlwq::copy_token(all, source_tokens_[i], at->values, i);
@@ -148,21 +107,47 @@ const hlwq::rotated_input& linear_input::rotated(const hlwq::block_format& forma
     return at->values;
 }
 
+namespace {
+
+/// A product with packed codes, ready to run.
+hlwq::product packed_product(const hlwq::packed_matrix_view& w, const linear_product& p, const compute& how) {
+    const bool fast =
+        how.mode == hlwq::precision::precise && how.fast_prefill && p.y.rows > hlwq::gemv_tokens && w.format.bits <= 6;
+    return {w, {p.x->rotated(w.format, how), p.first, p.y.rows}, p.y, fast ? hlwq::precision::fast : how.mode};
+}
+
+}  // namespace
+
+void linear(std::span<const linear_product> list, const compute& how, const hlwq::rows_ref* finish) {
+    std::array<hlwq::product, hlwq::products_once> packed;
+    std::size_t count = 0;
+    const bool side_by_side = finish != nullptr && list.size() <= packed.size() &&
+                              std::ranges::all_of(list, [](const linear_product& p) { return is_packed(*p.w); });
+    for (const linear_product& p : list) {
+        std::visit(
+            [&](const auto& view) {
+                if constexpr (is_packed_view<decltype(view)>) {
+                    packed[count++] = packed_product(view, p, how);
+                } else {
+                    plain_product(view, p.x->rows().rows_between(p.first, p.first + p.y.rows), p.y, how);
+                }
+            },
+            *p.w);
+        if (count == packed.size() && !side_by_side) {
+            hlwq::dispatch::matmul({packed.data(), count}, how.threads);
+            count = 0;
+        }
+    }
+    if (side_by_side) return hlwq::dispatch::matmul({packed.data(), count}, how.threads, *finish);
+    if (count != 0) hlwq::dispatch::matmul({packed.data(), count}, how.threads);
+    if (finish == nullptr || list.empty()) return;
+    how.threads.parallel_for(list[0].y.cols, 64,
+                             [&](std::size_t begin, std::size_t end, unsigned) noexcept { (*finish)(begin, end); });
+}
+
 void linear(const matrix& w, linear_input& x, matrix_view<float> y, const compute& how) {
-    std::visit(
-        [&](const auto& view) {
-            if constexpr (is_packed<decltype(view)>) {
-                const bool fast = how.mode == hlwq::precision::precise && how.fast_prefill &&
-                                  y.rows > hlwq::detail::gemv_tokens && view.format.bits <= 6;
-                hlwq::matmul(view, x.rotated(view.format, how), y, fast ? hlwq::precision::fast : how.mode,
-                             how.threads);
-            } else {
-                HLWQ_EXPECTS(view.cols == x.rows().cols && view.rows == y.cols && x.rows().rows == y.rows,
-                             hlwq::shape_error, "linear: columns of the input", view.cols, x.rows().cols);
-                plain_product(view, x.rows(), y, how);
-            }
-        },
-        w);
+    const linear_product one{&w, &x, y};
+    linear({&one, 1}, how);
 }
 
 }  // namespace qwen

@@ -13,6 +13,7 @@
 #include "hlwq/float16.hpp"
 #include "hlwq/matrix_view.hpp"
 #include "hlwq/packed_matrix.hpp"
+#include "hlwq/products.hpp"
 #include "hlwq/rotated_input.hpp"
 
 #include <array>
@@ -58,6 +59,16 @@ class linear_input {
     std::vector<std::uint32_t> source_tokens_;
 };
 
+/// One of several products: y = x Wᵀ, y [tokens, out], for the rows of x from `first` on.
+struct linear_product {
+    const matrix* w = nullptr;
+    linear_input* x = nullptr;
+    matrix_view<float> y;
+    std::size_t first = 0;
+};
+/// All products of the list, those with packed codes in one parallel region. `finish`, if there is one, runs over the
+/// rows of the results, which are then of equal height.
+void linear(std::span<const linear_product> list, const compute& how, const hlwq::rows_ref* finish = nullptr);
 /// y = x Wᵀ. y [tokens, out].
 void linear(const matrix& w, linear_input& x, matrix_view<float> y, const compute& how);
 

@@ -2,6 +2,7 @@
 
 #include "qwen_moe_chat/utf8.hpp"
 
+#include "hlwq/dispatch/dispatch.hpp"
 #include "hlwq/codebook.hpp"
 #include "hlwq/error.hpp"
 #include "hlwq/float16.hpp"
@@ -183,8 +184,8 @@ class synth_writer {
             codes_.resize(o.format.code_bytes(count, o.cols));
             const hlwq::packed_matrix_target target{
                 codes_, {norms_.data() + begin * blocks, count * blocks}, centroids(o), count, o.cols, o.format};
-            hlwq::quantize(hlwq::matrix_view<const bfloat16>(part.data(), count, o.cols), target,
-                           hlwq::encoder_id::searched, threads_, o.source->name);
+            hlwq::dispatch::quantize(hlwq::matrix_view<const bfloat16>(part.data(), count, o.cols), target,
+                                     hlwq::encoder_id::searched, threads_, o.source->name);
             to.append(codes_);
             written(o, part.size(), codes_.size());
         }

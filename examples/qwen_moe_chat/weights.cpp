@@ -1,5 +1,6 @@
 #include "qwen_moe_chat/weights.hpp"
 
+#include "hlwq/dispatch/dispatch.hpp"
 #include "hlwq/block_dot.hpp"
 #include "hlwq/error.hpp"
 #include "hlwq/io/safetensors.hpp"
@@ -250,7 +251,7 @@ std::string text_prefix(const loader& from) {
 hlwq::layout_id layout_in_memory(const tensor& t, std::optional<hlwq::layout_id> asked) {
     const hlwq::block_format& own = t.packed.format;
     hlwq::block_format other = own;
-    other.layout = asked.value_or(hlwq::preferred_layout(own));
+    other.layout = asked.value_or(hlwq::dispatch::preferred_layout(own));
     const bool fits =
         other.layout == hlwq::layout_id::planes ? hlwq::planes<1>::allows(own.block) : hlwq::wire<1>::allows(own.block);
     if (!t.quantized || !fits || other.block_bytes() != own.block_bytes()) return own.layout;

@@ -38,6 +38,10 @@
 #include <span>
 
 namespace hlwq::inline HLWQ_CODE_NAMESPACE {
+
+/// Tokens that share one reading of the codes.
+inline constexpr std::size_t gemv_tokens = 8;
+
 namespace detail {
 
 /// Rows that are computed together. Shares of workers begin at multiples of it, so that a row has the same company, and
@@ -53,8 +57,6 @@ template <class S, precision Mode>
 inline constexpr std::size_t gemv_distance = row_by_row<S, Mode> ? code_prefetch : 2 * code_prefetch;
 /// Blocks whose factors are prepared at once.
 inline constexpr std::size_t gemv_blocks = 32;
-/// Tokens that share one reading of the codes.
-inline constexpr std::size_t gemv_tokens = 8;
 
 /// y[row] for rows [begin, end); product(rows, out) computes the rows of a group.
 template <class Product>

@@ -108,29 +108,30 @@ void write_block(const std::uint8_t* codes, std::uint8_t* packed, std::size_t bl
     }
 }
 
-}  // namespace detail
-
-/// Rewrites packed blocks of a format in another layout, in their own memory, and returns the format that they have
-/// then. Throws unsupported_error if one of the layouts does not exist for that format or they differ in size,
-/// shape_error if `codes` is no whole number of blocks.
-template <simd::backend S = simd::native, executor E = serial_executor>
-block_format repack_in_place(std::span<std::byte> codes, const block_format& format, layout_id to, E&& ex = {}) {
+/// Throws unless the codes can be rewritten in that layout; returns the format that they have then.
+inline block_format check_repack(std::span<std::byte> codes, const block_format& format, layout_id to) {
     block_format target = format;
     target.layout = to;
     check(format, "repack source");
     check(target, "repack target");
-    const std::size_t size = format.block_bytes(), block = format.block;
+    const std::size_t size = format.block_bytes();
     HLWQ_EXPECTS(target.block_bytes() == size, unsupported_error,
                  "repack in place to " + std::string(layout_name(to)) + ": bytes of a block", size,
                  target.block_bytes());
-    HLWQ_EXPECTS(codes.size() % size == 0, shape_error, "repack: packed bytes",
-                 "a multiple of " + detail::to_text(size), codes.size());
-    if (to == format.layout) return target;
+    HLWQ_EXPECTS(codes.size() % size == 0, shape_error, "repack: packed bytes", "a multiple of " + to_text(size),
+                 codes.size());
+    return target;
+}
 
-    detail::read_block_function read = nullptr;
-    detail::write_block_function write = nullptr;
-    with_format(format, [&]<class Layout>() { read = detail::read_block<S, Layout>; });
-    with_format(target, [&]<class Layout>() { write = detail::write_block<S, Layout>; });
+/// promises: check_repack does not throw, and gave `target`
+template <class S, class E>
+void repack_promised(std::span<std::byte> codes, const block_format& format, const block_format& target, E&& ex) {
+    if (target.layout == format.layout) return;
+    const std::size_t size = format.block_bytes(), block = format.block;
+    read_block_function read = nullptr;
+    write_block_function write = nullptr;
+    with_format(format, [&]<class Layout>() { read = read_block<S, Layout>; });
+    with_format(target, [&]<class Layout>() { write = write_block<S, Layout>; });
     auto* const packed = reinterpret_cast<std::uint8_t*>(codes.data());
     const std::size_t blocks = codes.size() / size;
     // A region costs as much as some tens of KiB.
@@ -142,6 +143,17 @@ block_format repack_in_place(std::span<std::byte> codes, const block_format& for
             write(buffer, packed + i * size, block);
         }
     });
+}
+
+}  // namespace detail
+
+/// Rewrites packed blocks of a format in another layout, in their own memory, and returns the format that they have
+/// then. Throws unsupported_error if one of the layouts does not exist for that format or they differ in size,
+/// shape_error if `codes` is no whole number of blocks.
+template <simd::backend S = simd::native, executor E = serial_executor>
+block_format repack_in_place(std::span<std::byte> codes, const block_format& format, layout_id to, E&& ex = {}) {
+    const block_format target = detail::check_repack(codes, format, to);
+    detail::repack_promised<S>(codes, format, target, ex);
     return target;
 }
 

@@ -105,7 +105,8 @@ TEST_CASE("what the processor runs is what the compiler's library says") {
                     __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd");
     CHECK(hlwq::dispatch::processor_runs("avx2") == v3);
     CHECK(hlwq::dispatch::processor_runs("avx512") == v4);
-    CHECK(hlwq::dispatch::processor_runs("avx512vnni") ==
+    CHECK(hlwq::dispatch::processor_runs("avx512vnni") == (v4 && __builtin_cpu_supports("avx512vnni")));
+    CHECK(hlwq::dispatch::processor_runs("avx512vbmi") ==
           (v4 && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni")));
 #elif defined(__aarch64__)
     CHECK(hlwq::dispatch::processor_runs("neon"));

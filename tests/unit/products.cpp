@@ -35,7 +35,7 @@ struct problem {
         results.emplace_back(tokens * rows, -1.0f);
         alone.emplace_back(tokens * rows, -2.0f);
         const auto view = [&](std::vector<float>& y) { return hlwq::matrix_view<float>(y.data(), tokens, rows); };
-        list.push_back({weights.back().view(), inputs.back(), view(results.back())});
+        list.push_back({weights.back().view(), inputs.back(), view(results.back()), mode});
         hlwq::matmul<S>(weights.back().view(), inputs.back(), view(alone.back()), mode);
     }
 };
@@ -54,7 +54,7 @@ TEST_CASE_TEMPLATE("products in one region are those of each alone", S, HLWQ_TES
                 const std::size_t rows = i == 3 ? 700 : 1 + i * 7 % 90, cols = i % 2 == 0 ? 256 : 384;
                 p.add(rows, cols, i == 5 ? 20 : i % 4, {2 + static_cast<int>(i % 7), layout_id::wire, 128, {}}, mode);
             }
-            hlwq::matmul<S>(p.list, mode, pool);
+            hlwq::matmul<S>(p.list, pool);
             CHECK(p.results == p.alone);
         }
     }
@@ -76,9 +76,10 @@ TEST_CASE_TEMPLATE("products side by side: every row of all is there when the wo
                 for (const std::vector<float>& part : parts) total += part[row];
                 return total;
             };
-            hlwq::matmul<S>(p.list, mode, pool, [&](std::size_t begin, std::size_t end) noexcept {
+            const auto finish = [&](std::size_t begin, std::size_t end) noexcept {
                 for (std::size_t row = begin; row < end; ++row) sums[row] += sum(p.results, row);
-            });
+            };
+            hlwq::matmul<S>(p.list, pool, finish);
             for (std::size_t row = 0; row < rows; ++row) expected[row] = sum(p.alone, row);
             CHECK(p.results == p.alone);
             CHECK(sums == expected);
@@ -93,9 +94,9 @@ TEST_CASE("products side by side are of equal height and not too many") {
     p.add(4, 128, 1, format, precision::fast);
     const auto nothing = [](std::size_t, std::size_t) noexcept {};
     hlwq::serial_executor serial;
-    hlwq::matmul<S>(std::span<const hlwq::product>(), precision::fast, serial, nothing);
+    hlwq::matmul<S>(std::span<const hlwq::product>(), serial, nothing);
     const std::vector<hlwq::product> many(hlwq::products_once + 1, p.list[0]);
-    CHECK_THROWS_AS(hlwq::matmul<S>(many, precision::fast, serial, nothing), hlwq::shape_error);
+    CHECK_THROWS_AS(hlwq::matmul<S>(many, serial, nothing), hlwq::shape_error);
     p.add(8, 128, 1, format, precision::fast);
-    CHECK_THROWS_AS(hlwq::matmul<S>(p.list, precision::fast, serial, nothing), hlwq::shape_error);
+    CHECK_THROWS_AS(hlwq::matmul<S>(p.list, serial, nothing), hlwq::shape_error);
 }

@@ -10,6 +10,7 @@
 #include "console/process.hpp"
 #include "console/terminal.hpp"
 
+#include "hlwq/dispatch/dispatch.hpp"
 #include "hlwq/config.hpp"
 #include "hlwq/error.hpp"
 
@@ -174,7 +175,7 @@ void print_json(const session& run, const bench_options& options, const std::vec
                                 {"repetitions", m.speeds.size()}});
     }
     json["threads"] = run.how().threads.concurrency();
-    json["isa"] = hlwq::isa_name();
+    json["isa"] = hlwq::dispatch::isa();
     json["mode"] = run.how().fast_prefill ? "precise, prompts fast" : hlwq::to_string(run.how().mode);
     json["load_s"] = load;
     json["first_token_s"] = first_token;
@@ -191,7 +192,7 @@ void print_table(const session& run, const std::vector<measurement>& results, do
         std::printf("%-20s %12.2f %10.2f %10.2f\n", m.name().c_str(), m.median(), m.speeds.front(), m.speeds.back());
     }
     std::printf("\n%u threads, %s; load %.2f s, first token after %.2f s; checkpoint %s, peak memory %s\n",
-                run.how().threads.concurrency(), hlwq::isa_name(), load, first_token,
+                run.how().threads.concurrency(), std::string(hlwq::dispatch::isa()).c_str(), load, first_token,
                 size(file_bytes(run.model())).c_str(), size(console::peak_resident_set()).c_str());
 }
 

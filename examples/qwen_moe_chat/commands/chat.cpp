@@ -10,6 +10,7 @@
 #include "qwen_moe_chat/utf8.hpp"
 
 #include "console/terminal.hpp"
+#include "hlwq/dispatch/dispatch.hpp"
 #include "hlwq/config.hpp"
 #include "hlwq/error.hpp"
 #include "hlwq/io/file.hpp"
@@ -97,8 +98,8 @@ void show_banner(const session& run, const chat_options& options, std::size_t co
     const std::string bits = file.bits() == 0 ? "not quantized" : std::to_string(file.bits()) + " bits";
     std::fprintf(stderr, "%s · %s · %s · context %zu · %s, %s · %u threads\n/help lists what else can be typed\n",
                  folder.filename().string().c_str(), bits.c_str(),
-                 console::size_text(static_cast<double>(bytes)).c_str(), context, hlwq::isa_name(),
-                 hlwq::backend_name(), threads);
+                 console::size_text(static_cast<double>(bytes)).c_str(), context,
+                 std::string(hlwq::dispatch::isa()).c_str(), std::string(hlwq::dispatch::backend()).c_str(), threads);
 }
 
 void run_chat(const chat_options& options) {

@@ -1,5 +1,7 @@
 #include "qwen_moe_chat/commands/command.hpp"
 
+#include "hlwq/dispatch/dispatch.hpp"
+
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -48,7 +50,10 @@ std::unique_ptr<hlwq::checkpoint::reader> open(const model_options& options, hlw
         remark("codes stay in the order of the file: another would take more than three quarters of the memory");
         return file;
     }
-    file->repack([&](const hlwq::checkpoint::tensor& t) { return layout_in_memory(t, asked); }, pool);
+    file->repack([&](const hlwq::checkpoint::tensor& t) { return layout_in_memory(t, asked); },
+                 [&](std::span<std::byte> codes, const hlwq::block_format& format, hlwq::layout_id to) {
+                     return hlwq::dispatch::repack_in_place(codes, format, to, pool);
+                 });
     return file;
 }
 

@@ -8,6 +8,7 @@
 #include "console/progress.hpp"
 #include "console/terminal.hpp"
 
+#include "hlwq/dispatch/dispatch.hpp"
 #include "hlwq/float16.hpp"
 #include "hlwq/quantize.hpp"
 #include "hlwq/io/file.hpp"
@@ -285,7 +286,7 @@ void write_page(const report& r, const std::filesystem::path& path) {
                 {"protocol", r.protocol},
                 {"tokens scored", console::grouped(r.base.tokens)},
                 {"base", console::size_text(static_cast<double>(r.base_bytes)) + ", perplexity " + ppl_text(r.base)},
-                {"hlwq", std::string(hlwq::version) + ", " + hlwq::isa_name()}});
+                {"hlwq", std::string(hlwq::version) + ", " + std::string(hlwq::dispatch::isa())}});
     page.heading("Checkpoints");
     page.table(checkpoint_titles(), checkpoint_rows(r));
 

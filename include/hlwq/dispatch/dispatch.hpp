@@ -6,18 +6,17 @@
 // instruction set (cmake/hlwq_add_dispatch.cmake):
 //
 //   find_package(hlwq REQUIRED COMPONENTS highway dispatch)
-//   target_link_libraries(app PRIVATE hlwq::dispatch)     or hlwq_add_dispatch(app ISAS generic avx2 avx512vnni)
+//   target_link_libraries(app PRIVATE hlwq::dispatch)     or hlwq_add_dispatch(app ISAS generic avx2 avx512vbmi)
 //
 // The best set that was compiled and that the processor runs is taken. The environment variable HLWQ_ISA names another
 // one. A name that is unknown, or that this processor cannot run, is an error and never replaced by something else.
 //
-//   sets     x86-64: generic, avx2, avx2vnni, avx512, avx512vnni (VBMI and VNNI); aarch64: neon, neon_dotprod; any
-//            other processor: generic, which is written in plain loops
+//   sets     x86-64: generic, avx2, avx2vnni, avx512vnni, avx512vbmi (and VNNI), on request avx512; aarch64: neon,
+//            neon_dotprod; any other processor: generic, which is written in plain loops
 //   cost     an indirect call for each product
 //   results  integer block sums are equal on every set; sums in float differ in their last digits
-//   throws   what the functions of hlwq throw; unsupported_error, from every function here, for a HLWQ_ISA that cannot
-//   be
-//            had
+//   throws   what the functions of hlwq throw; unsupported_error, from every function here, for a HLWQ_ISA that
+//            cannot be had
 //
 // Example
 //   std::cerr << "hlwq: " << hlwq::dispatch::isa() << '\n';
@@ -33,6 +32,7 @@
 #include "hlwq/layout.hpp"
 #include "hlwq/matrix_view.hpp"
 #include "hlwq/packed_matrix.hpp"
+#include "hlwq/products.hpp"
 #include "hlwq/quantize.hpp"
 #include "hlwq/rotated_input.hpp"
 
@@ -44,12 +44,20 @@ namespace hlwq::dispatch {
 
 /// The instruction set in use: the last word of HLWQ_ISA or the choice by the processor, made at the first call.
 std::string_view isa();
+/// The SIMD backend of its kernels: "highway", "xsimd" or "scalar".
+std::string_view backend();
 /// The instruction sets that were compiled and that this processor runs, the best one first. Never throws: HLWQ_ISA
 /// does not matter here.
 std::span<const std::string_view> runnable() noexcept;
 
 /// The calling thread, the default of every function here.
 executor_ref calling_thread() noexcept;
+
+/// block_dot.hpp: the layout from which the products in use are fastest.
+layout_id preferred_layout(const block_format& format);
+/// repack.hpp.
+block_format repack_in_place(std::span<std::byte> codes, const block_format& format, layout_id to,
+                             executor_ref ex = calling_thread());
 
 /// rotation.hpp: every row, or every block of one vector.
 void rotate(matrix_view<float> x, std::size_t block, rotation_signs signs = {}, executor_ref ex = calling_thread());
@@ -73,6 +81,8 @@ void matmul(const packed_matrix_view& w, const rotated_tokens& x, matrix_view<fl
             executor_ref ex = calling_thread());
 void matmul(const packed_matrix_view& w, const rotated_tokens& x, matrix_view<float> y,
             executor_ref ex = calling_thread());
+void matmul(std::span<const product> products, executor_ref ex = calling_thread());
+void matmul(std::span<const product> products, executor_ref ex, rows_ref finish);
 
 /// quantize.hpp: weights of float, half and bfloat16.
 void quantize(matrix_view<const float> w, const packed_matrix_target& out, encoder_id encoder = encoder_id::searched,

@@ -17,12 +17,15 @@
 #include "hlwq/gemv.hpp"
 #include "hlwq/matrix_view.hpp"
 #include "hlwq/packed_matrix.hpp"
+#include "hlwq/products.hpp"
 #include "hlwq/quantize.hpp"
+#include "hlwq/repack.hpp"
 #include "hlwq/rotated_input.hpp"
 #include "hlwq/rotation.hpp"
 
 #include <concepts>
 #include <cstddef>
+#include <span>
 
 namespace hlwq::dispatch {
 
@@ -42,11 +45,15 @@ using product_kernel = void (*)(const packed_matrix_view& w, const rotated_token
 struct kernel_table {
     const char* isa;
     const char* backend;
+    layout_id (*preferred_layout)(const block_format& format);
+    void (*repack)(std::span<std::byte> codes, const block_format& format, const block_format& target, executor_ref ex);
     void (*rotate)(matrix_view<float> x, std::size_t block, rotation_signs signs, executor_ref ex);
     void (*rotate_input)(matrix_view<const float> x, rotated_input& in, executor_ref ex);
     product_kernel gemv;
     product_kernel gemm;
     product_kernel matmul;
+    void (*products)(std::span<const product> list, executor_ref ex);
+    void (*products_side_by_side)(std::span<const product> list, executor_ref ex, rows_ref finish);
     weight_kernels<float> float_weights;
     weight_kernels<half> half_weights;
     weight_kernels<bfloat16> bfloat16_weights;
@@ -79,6 +86,9 @@ constexpr kernel_table make_kernel_table() noexcept {
     kernel_table table{};
     table.isa = isa_name();
     table.backend = backend_name();
+    table.preferred_layout = [](const block_format& format) { return hlwq::preferred_layout(format); };
+    table.repack = [](std::span<std::byte> codes, const block_format& format, const block_format& target,
+                      executor_ref ex) { detail::repack_promised<simd::native>(codes, format, target, ex); };
     table.rotate = [](matrix_view<float> x, std::size_t block, rotation_signs signs, executor_ref ex) {
         hlwq::rotate(x, block, signs, ex);
     };
@@ -91,6 +101,10 @@ constexpr kernel_table make_kernel_table() noexcept {
                     executor_ref ex) { hlwq::gemm(w, x, y, mode, ex); };
     table.matmul = [](const packed_matrix_view& w, const rotated_tokens& x, matrix_view<float> y, precision mode,
                       executor_ref ex) { hlwq::matmul(w, x, y, mode, ex); };
+    table.products = [](std::span<const product> list, executor_ref ex) { hlwq::matmul(list, ex); };
+    table.products_side_by_side = [](std::span<const product> list, executor_ref ex, rows_ref finish) {
+        hlwq::matmul(list, ex, finish);
+    };
     table.float_weights = make_weight_kernels<float>();
     table.half_weights = make_weight_kernels<half>();
     table.bfloat16_weights = make_weight_kernels<bfloat16>();

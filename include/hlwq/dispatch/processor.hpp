@@ -79,7 +79,8 @@ inline bool processor_runs(std::string_view isa) noexcept {
     if (isa == "avx2") return has.v3();
     if (isa == "avx2vnni") return has.v3() && has.avx_vnni();
     if (isa == "avx512") return has.v4();
-    if (isa == "avx512vnni") return has.v4() && has.avx512_vnni() && has.avx512_vbmi();
+    if (isa == "avx512vnni") return has.v4() && has.avx512_vnni();
+    if (isa == "avx512vbmi") return has.v4() && has.avx512_vnni() && has.avx512_vbmi();
 #elif defined(__aarch64__)
     if (isa == "neon") return true;
 #if defined(__linux__)

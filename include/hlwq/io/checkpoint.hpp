@@ -25,6 +25,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -112,6 +113,14 @@ class reader {
     /// memory.
     template <class Choose, executor E = serial_executor>
     std::uint64_t repack(Choose choose, E&& ex = {}) {
+        return repack(choose, [&](std::span<std::byte> codes, const block_format& format, layout_id to) {
+            return repack_in_place(codes, format, to, ex);
+        });
+    }
+    /// The same by a function of the caller's, rewrite(codes, format, layout), which is or does what repack_in_place
+    /// does.
+    template <class Choose, std::invocable<std::span<std::byte>, const block_format&, layout_id> Rewrite>
+    std::uint64_t repack(Choose choose, Rewrite rewrite) {
         std::uint64_t rewritten = 0;
         for (tensor& t : contents_.tensors) {
             if (!t.quantized) continue;
@@ -120,7 +129,7 @@ class reader {
             if (to == w.format.layout) continue;
             if (rewritten == 0) make_writable();
             const std::span<std::byte> codes(const_cast<std::byte*>(w.codes.data()), w.codes.size());
-            w.format = repack_in_place(codes, w.format, to, ex);
+            w.format = rewrite(codes, w.format, to);
             rewritten += codes.size();
         }
         return rewritten;
