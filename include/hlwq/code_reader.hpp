@@ -113,7 +113,7 @@ struct wire_reader {
 /// Codes of the planes layout, as they are stored: sign and magnitude, in pieces for look-ups.
 template <class S, int Bits>
 struct split_codes {
-    static constexpr std::size_t masks = Bits > 4 ? Bits - 4 : 0;
+    static constexpr std::size_t masks = Bits > 4 ? static_cast<std::size_t>(Bits) - 4 : 0;
     typename S::u8 index;
     typename S::u8 mask[masks == 0 ? 1 : masks];
 };

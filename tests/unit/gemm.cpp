@@ -103,7 +103,7 @@ TEST_CASE_TEMPLATE("planes give the products of the wire, bit for bit, whatever 
             const std::size_t cols = 3 * block - 5;
             const twins w(rows, cols, bits, block);
             for (const std::size_t tokens : {1u, 2u, 3u, 4u, 5u, 6u, 7u, 8u, 17u}) {
-                const auto x = reference::gaussians(tokens * cols, bits + tokens);
+                const auto x = reference::gaussians(tokens * cols, static_cast<std::size_t>(bits) + tokens);
                 hlwq::rotated_input in(cols, precision::precise, w.wire.view().format, tokens);
                 hlwq::rotate_input<S>(hlwq::matrix_view<const float>(x.data(), tokens, cols), in);
                 for (const precision mode : {precision::exact, precision::fast, precision::precise}) {
