@@ -44,17 +44,13 @@ inline constexpr std::size_t gemv_tokens = 8;
 
 namespace detail {
 
-/// Rows that are computed together. Shares of workers begin at multiples of it, so that a row has the same company, and
-/// the same result, whoever computes it.
+/// Rows that are computed together, side by side, so that they share the loads of the input. Shares of workers begin at
+/// multiples of it, so that a row has the same company, and the same result, whoever computes it.
 inline constexpr std::size_t gemv_rows = 4;
-/// Whether the rows of a group are read one behind the other, in the order of the memory. Side by side they share the
-/// loads of the input, of which there are twice as many in precise, and where the dot product takes no unsigned weights
-/// what it makes of the input.
-template <class S, precision Mode>
-inline constexpr bool row_by_row = Mode == precision::fast&& S::weight_bias != 0;
-/// Where rows are read side by side, the last of them is reached sooner than its place in memory says.
-template <class S, precision Mode>
-inline constexpr std::size_t gemv_distance = row_by_row<S, Mode> ? code_prefetch : 2 * code_prefetch;
+/// How far behind the rows that are being read packed bytes are asked for: the slower the arithmetic, the farther the
+/// processor's own look ahead falls short.
+template <precision Mode>
+inline constexpr std::size_t gemv_distance = Mode == precision::fast ? 2 * 1024 : 8 * 1024;
 /// Blocks whose factors are prepared at once.
 inline constexpr std::size_t gemv_blocks = 32;
 
@@ -122,18 +118,9 @@ HLWQ_INLINE void integer_group(const product_matrix& w, const row_group<gemv_row
             const std::size_t at = (first + i) * block_bytes, column = (first + i) * block;
             sum[r].add(dot(rows.codes[r] + at, x.bytes + column, low_bytes + column), factor[r][i]);
         };
-        if constexpr (row_by_row<S, Mode>) {
-            HLWQ_UNROLL for (std::size_t r = 0; r < gemv_rows; ++r) {
-                for (std::size_t i = 0; i < count; ++i) {
-                    ahead.next(block_bytes);
-                    add(r, i);
-                }
-            }
-        } else {
-            for (std::size_t i = 0; i < count; ++i) {
-                ahead.next(gemv_rows * block_bytes);
-                HLWQ_UNROLL for (std::size_t r = 0; r < gemv_rows; ++r) add(r, i);
-            }
+        for (std::size_t i = 0; i < count; ++i) {
+            ahead.next(gemv_rows * block_bytes);
+            HLWQ_UNROLL for (std::size_t r = 0; r < gemv_rows; ++r) add(r, i);
         }
     }
     reduce_rows<S>([&](std::size_t r) { return sum[r].total(w.weights.step); }, out);
@@ -177,7 +164,7 @@ void wire_rows_128(const product_matrix& w, std::size_t begin, std::size_t end, 
     };
     const rotated_token token = x.token(0);
     const weight_shift<S> shift(w.weights, Mode);
-    prefetcher ahead(w, begin, end, gemv_rows, gemv_distance<S, Mode>);
+    prefetcher ahead(w, begin, end, gemv_rows, gemv_distance<Mode>);
     each_group(w, begin, end, y.row(0), [&](const row_group<gemv_rows>& rows, float* out) noexcept {
         integer_group<S, Mode, 128, wire<Bits>::block_bytes(128)>(w, rows, token, shift, ahead, dot, out);
     });
@@ -201,7 +188,7 @@ void wire_rows(const product_matrix& w, std::size_t begin, std::size_t end, cons
     } else {
         const plane_codebooks<S, Bits, Mode> look_up(w.planes);
         const weight_shift<S> shift(w.weights, Mode);
-        prefetcher ahead(w, begin, end, gemv_rows, gemv_distance<S, Mode>);
+        prefetcher ahead(w, begin, end, gemv_rows, gemv_distance<Mode>);
         const auto dot = [&](const std::uint8_t* packed, const std::int8_t* bytes,
                              const std::int8_t* low_bytes) noexcept {
             return with_margin<overread>(w, packed, w.block_bytes, [&](const std::uint8_t* p) noexcept {
@@ -224,7 +211,7 @@ void plane_rows(const product_matrix& w, std::size_t begin, std::size_t end, con
     };
     const rotated_token token = x.token(0);
     const weight_shift<S> shift(w.weights, Mode);
-    prefetcher ahead(w, begin, end, gemv_rows, gemv_distance<S, Mode>);
+    prefetcher ahead(w, begin, end, gemv_rows, gemv_distance<Mode>);
     each_group(w, begin, end, y.row(0), [&](const row_group<gemv_rows>& rows, float* out) noexcept {
         integer_group<S, Mode, Block, planes<Bits>::block_bytes(Block)>(w, rows, token, shift, ahead, dot, out);
     });
@@ -247,7 +234,7 @@ void unpacked_rows(const product_matrix& w, std::size_t begin, std::size_t end, 
     } else {
         const plane_codebooks<S, Bits, Mode> look_up(w.planes);
         const weight_shift<S> shift(w.weights, Mode);
-        prefetcher ahead(w, begin, end, gemv_rows, gemv_distance<S, Mode>);
+        prefetcher ahead(w, begin, end, gemv_rows, gemv_distance<Mode>);
         const auto dot = [&](const std::uint8_t* packed, const std::int8_t* bytes,
                              const std::int8_t* low_bytes) noexcept {
             std::uint8_t codes[max_block];

@@ -104,7 +104,7 @@ class prefetcher {
     HLWQ_INLINE prefetcher(const product_matrix& w, std::size_t begin, std::size_t end, std::size_t rows,
                            std::size_t distance) noexcept
         : at_(w.codes + begin * w.row_bytes), end_(w.codes + end * w.row_bytes) {
-        next(rows * w.row_bytes + distance);
+        next(std::max(rows * w.row_bytes + distance, least));
     }
 
     HLWQ_INLINE void next(std::size_t bytes) noexcept {
@@ -114,6 +114,7 @@ class prefetcher {
     }
 
   private:
+    static constexpr std::size_t least = 7 * 1024;  // for short rows: what the memory delivers until it answers
     const std::uint8_t *at_, *end_;
 };
 
