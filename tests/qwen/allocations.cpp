@@ -74,15 +74,7 @@ const qwen::model& bf16() {
 const qwen::model& packed(int head_bits) {
     static const memory::checkpoint source = memory::checkpoint::read(folder);
     static const memory::opened narrow(memory::quantized(source, 5).first);
-    static const memory::opened wide([] {
-        memory::checkpoint mixed = memory::quantized(source, 5).first;
-        for (const auto& [name, t] : memory::quantized(source, 8).first.tensors) {
-            if (name.find("lm_head") != std::string::npos || name.find("embed_tokens") != std::string::npos) {
-                mixed.tensors[name] = t;
-            }
-        }
-        return mixed;
-    }());
+    static const memory::opened wide(memory::with_head(source, 5, 8, 8));
     return head_bits == 5 ? narrow.model() : wide.model();
 }
 
@@ -177,7 +169,7 @@ TEST_CASE("a token allocates nothing: BF16, 5 bits, 8 bits for the head, on one 
         for (const int head_bits : {5, 8}) {
             CAPTURE(head_bits);
             for (const auto mode : {hlwq::precision::exact, hlwq::precision::fast, hlwq::precision::precise}) {
-                CAPTURE(hlwq::to_string(mode));
+                CAPTURE(std::string(hlwq::to_string(mode)));
                 check_decoding(packed(head_bits), threads, mode);
             }
         }
