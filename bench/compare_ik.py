@@ -284,6 +284,8 @@ def read_file(c, point, threads, text):
     if isinstance(found, dict):
         for run in found["runs"]:
             many = run.get("sequences", 1)
+            if point == "batch" and many == 1 and run["kind"] == "tg":
+                continue  # beside several; `short` has it
             kind = run["kind"] if run["kind"] == "tg" and many > 1 else f"{run['kind']}{run['tokens']}"
             if many > 1 or run["tokens"] == 400:
                 kind = f"{many}×{kind}"

@@ -35,7 +35,7 @@ using hlwq::safetensors::dtype;
 constexpr std::size_t block_size = 128;
 
 struct quantize_settings : settings, output_settings {
-    std::optional<int> bits;
+    std::optional<int> bits, head_bits;
     std::string recipe, policy = "published-moe", encoder = "searched", codebook = "legacy-a", format = "hlwq";
     std::string layout = "wire";
     fs::path report;
@@ -103,6 +103,18 @@ choices make_choices(const quantize_settings& s, const std::string& recipe_text)
             s.encoder == "nearest" ? hlwq::encoder_id::nearest : hlwq::encoder_id::searched,
             s.recipe.empty() ? hlwq::checkpoint::recipe(policy, s.bits)
                              : hlwq::checkpoint::recipe::parse(recipe_text, policy, s.bits, s.recipe)};
+}
+
+/// The matrix that gives the logits: the head, or the embedding where the model has no other head.
+void add_head_rule(const hlwq::checkpoint::reader& model, int bits, hlwq::checkpoint::recipe& recipe) {
+    for (const std::string_view leaf : {"lm_head", "embed_tokens"}) {
+        for (const auto& tensor : model.tensors()) {
+            if (!hlwq::checkpoint::has_segment(tensor.name, leaf)) continue;
+            recipe.add_rule("^(model\\.|language_model\\.)*" + std::string(leaf) + "\\.weight$", bits, "--head-bits");
+            return;
+        }
+    }
+    throw hlwq::unsupported_error("--head-bits: expected a tensor lm_head or embed_tokens, found none");
 }
 
 /// Decides about every tensor; what no rule knows is kept or ends the run.
@@ -422,6 +434,7 @@ nlohmann::json recorded_options(const quantize_settings& s, const std::string& r
     sum.update(std::as_bytes(std::span(recipe_text.data(), recipe_text.size())));
     nlohmann::json options{{"command", "quantize"},
                            {"--bits", nullptr},
+                           {"--head-bits", nullptr},
                            {"--recipe", s.recipe.empty() ? nlohmann::json(nullptr) : nlohmann::json(sum.digest())},
                            {"--policy", s.policy},
                            {"--encoder", s.encoder},
@@ -431,6 +444,7 @@ nlohmann::json recorded_options(const quantize_settings& s, const std::string& r
                            {"--keep-unknown", s.keep_unknown},
                            {"--shard-size", parse_size(s.shard_size, "--shard-size")}};
     if (s.bits) options["--bits"] = *s.bits;
+    if (s.head_bits) options["--head-bits"] = *s.head_bits;
     return options;
 }
 
@@ -438,7 +452,7 @@ void run(const quantize_settings& s) {
     const auto start = std::chrono::steady_clock::now();
     const std::uint64_t limit = parse_size(s.max_ram, "--max-ram");
     const std::string recipe_text = s.recipe.empty() ? "" : hlwq::io::read_text_file(s.recipe);
-    const choices chosen = make_choices(s, recipe_text);
+    choices chosen = make_choices(s, recipe_text);
     const nlohmann::json options = recorded_options(s, recipe_text);
 
     const hlwq::checkpoint::reader model(s.in);
@@ -446,6 +460,7 @@ void run(const quantize_settings& s) {
         throw hlwq::unsupported_error("IN_DIR " + s.in.string() + ": expected a plain checkpoint, found one in " +
                                       std::string(to_string(model.kind())) + " (hlwq dequantize restores it)");
     }
+    if (s.head_bits) add_head_rule(model, *s.head_bits, chosen.recipe);
     mapped_pages pages(model);
     work all = plan_work(model, chosen, s.keep_unknown);
     const shard_plan plan = plan_shards(std::move(all.pieces), parse_size(s.shard_size, "--shard-size"));
@@ -507,6 +522,10 @@ void add_quantize(CLI::App& app) {
     CLI::App* command = app.add_subcommand("quantize", "a plain checkpoint becomes an HLWQ checkpoint");
     add_options(*command, static_cast<output_settings&>(*s));
     command->add_option("--bits", s->bits, "bits per code (default 5; policy package: its own)")
+        ->check(CLI::Range(2, 8));
+    command
+        ->add_option("--head-bits", s->head_bits,
+                     "bits of lm_head, or of the embedding where it is the head (default: what the policy says)")
         ->check(CLI::Range(2, 8));
     command->add_option("--recipe", s->recipe, "file of lines `regex = bits` or `regex = keep`, above the policy")
         ->type_name("FILE");

@@ -37,18 +37,24 @@ void group_by_expert(std::size_t experts, std::size_t chosen, moe_scratch& s) {
 
 }  // namespace
 
-void choose_experts(std::span<const float> logits, std::span<expert_choice> choices,
-                    std::vector<std::uint32_t>& order) {
-    order.resize(logits.size());
-    std::iota(order.begin(), order.end(), 0u);
-    std::partial_sort(
-        order.begin(), order.begin() + static_cast<std::ptrdiff_t>(choices.size()), order.end(),
-        [&](std::uint32_t a, std::uint32_t b) { return logits[a] > logits[b] || (logits[a] == logits[b] && a < b); });
+void choose_experts(std::span<const float> logits, std::span<expert_choice> choices) {
+    // Few of many are chosen, so that hardly any logit is above the least of those so far.
+    std::size_t count = 0;
+    for (std::uint32_t e = 0; e < logits.size(); ++e) {
+        const float l = logits[e];
+        if (count == choices.size()) {
+            if (!(l > logits[choices[count - 1].expert])) continue;
+            --count;
+        }
+        std::size_t at = count++;
+        for (; at > 0 && l > logits[choices[at - 1].expert]; --at) choices[at] = choices[at - 1];
+        choices[at].expert = e;
+    }
     // The softmax over all experts, divided by the winners' share, is the softmax over the winners.
     float sum = 0.0f;
-    for (std::size_t i = 0; i < choices.size(); ++i) {
-        choices[i] = {order[i], std::exp(logits[order[i]] - logits[order[0]])};
-        sum += choices[i].weight;
+    for (expert_choice& choice : choices) {
+        choice.weight = std::exp(logits[choice.expert] - logits[choices[0].expert]);
+        sum += choice.weight;
     }
     for (expert_choice& choice : choices) choice.weight /= sum;
 }
@@ -143,7 +149,7 @@ void forward(const moe& w, const model_config& config, linear_input& n, matrix_v
     linear(gates, how);
     scratch.choices.resize(tokens * chosen);
     for (std::size_t t = 0; t < tokens; ++t) {
-        choose_experts(logits.row(t), std::span(scratch.choices).subspan(t * chosen, chosen), scratch.order);
+        choose_experts(logits.row(t), std::span(scratch.choices).subspan(t * chosen, chosen));
     }
     group_by_expert(config.moe.experts, chosen, scratch);
     scratch.groups.push_back({expert_group::shared, scratch.tokens.size(), tokens});

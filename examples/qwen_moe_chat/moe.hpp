@@ -57,7 +57,7 @@ struct expert_group {
 struct moe_scratch {
     activations router_logits, shared_gate, expert_out;
     std::vector<expert_choice> choices;  // [tokens, chosen], best first
-    std::vector<std::uint32_t> order;    // candidates of a token
+    std::vector<std::uint32_t> order;    // [experts], where the next token of each expert goes
     std::vector<std::uint32_t> first;    // [experts + 1], where the group of each expert begins
     std::vector<expert_group> groups;    // ascending by expert, the shared one last
     std::vector<std::uint32_t> tokens;   // [tokens · chosen + tokens], grouped by expert
@@ -66,9 +66,9 @@ struct moe_scratch {
     feed_forward_scratch inner, shared_inner;
 };
 
-/// The `choices.size()` largest logits in descending order, the lower index first on a tie, and their softmax. `order`
-/// is scratch.
-void choose_experts(std::span<const float> logits, std::span<expert_choice> choices, std::vector<std::uint32_t>& order);
+/// The `choices.size()` largest logits in descending order, the lower index first on a tie, and their softmax. There
+/// are no fewer logits than choices.
+void choose_experts(std::span<const float> logits, std::span<expert_choice> choices);
 
 /// n, out [tokens, hidden].
 void forward(const feed_forward& w, linear_input& n, matrix_view<float> out, feed_forward_scratch& scratch,

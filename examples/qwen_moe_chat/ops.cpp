@@ -109,11 +109,16 @@ const hlwq::rotated_input& linear_input::rotated(const hlwq::block_format& forma
 
 namespace {
 
+/// Codes of more bits have centroids that a byte cannot tell apart, whatever the mode of the program.
+constexpr int fast_bits = 6;
+
 /// A product with packed codes, ready to run.
 hlwq::product packed_product(const hlwq::packed_matrix_view& w, const linear_product& p, const compute& how) {
-    const bool fast =
-        how.mode == hlwq::precision::precise && how.fast_prefill && p.y.rows > hlwq::gemv_tokens && w.format.bits <= 6;
-    return {w, {p.x->rotated(w.format, how), p.first, p.y.rows}, p.y, fast ? hlwq::precision::fast : how.mode};
+    compute own = how;
+    if (own.mode == hlwq::precision::fast && w.format.bits > fast_bits) own.mode = hlwq::precision::precise;
+    const bool fast = own.mode == hlwq::precision::precise && how.fast_prefill && p.y.rows > hlwq::gemv_tokens &&
+                      w.format.bits <= fast_bits;
+    return {w, {p.x->rotated(w.format, own), p.first, p.y.rows}, p.y, fast ? hlwq::precision::fast : own.mode};
 }
 
 }  // namespace

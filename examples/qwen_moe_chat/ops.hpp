@@ -20,6 +20,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <span>
 #include <variant>
 #include <vector>
@@ -54,7 +55,7 @@ class linear_input {
     };
     matrix_view<const float> x_;
     activations copies_;
-    std::vector<form> forms_;
+    std::deque<form> forms_;  // products of one list refer to several
     linear_input* source_ = nullptr;
     std::vector<std::uint32_t> source_tokens_;
 };

@@ -447,44 +447,28 @@ void dequantize_block(const std::uint8_t* packed, const float* centroids, std::s
     for (i = 0; i < block; ++i) x[i] *= scale;
 }
 
-}  // namespace detail
-
-/// Calls `f(row, values)` for the dequantized rows [begin, end) of `w`, on the calling thread; `scratch` holds at least
-/// the padded columns. Sizes are the caller's promise; `dequantize` is the checked form.
-template <class S = simd::native, class F>
-void for_each_dequantized_row(const packed_matrix_view& w, std::size_t begin, std::size_t end, float* scratch, F&& f) {
-    const std::size_t block = w.format.block, blocks = w.format.blocks_per_row(w.cols);
-    alignas(64) std::uint8_t codes[max_block] = {};
-    with_format(w.format, [&]<class Layout>() {
-        const std::size_t block_bytes = Layout::block_bytes(block);
-        for (std::size_t row = begin; row < end; ++row) {
-            const auto* packed = reinterpret_cast<const std::uint8_t*>(w.codes.data()) + row * blocks * block_bytes;
-            for (std::size_t b = 0; b < blocks; ++b) {
-                detail::dequantize_block<S, Layout>(packed + b * block_bytes, w.centroids.data(), block,
-                                                    static_cast<float>(w.norms[row * blocks + b]), codes,
-                                                    scratch + b * block);
-            }
-            apply_signs(std::span<float>(scratch, w.cols), w.format.signs);
-            f(row, std::span<const float>(scratch, w.cols));
-        }
-    });
-}
-
-namespace detail {
-
-/// Rows of `w`, dequantized by the workers of `ex`; `f(row, values)` is called once per row.
+/// Blocks of `w`, dequantized by the workers of `ex`; `f(row, first column, values)` is called once per block, in order
+/// within a row. Sizes are the caller's promise.
 template <class S, class E, class F>
-void dequantize_rows(const packed_matrix_view& w, E& ex, F&& f) {
-    const std::size_t width = w.format.padded_cols(w.cols);
-    const auto scratch = std::make_unique<float[]>(width * std::max(1u, static_cast<unsigned>(ex.concurrency())));
-    ex.parallel_for(w.rows, 1, [&](std::size_t begin, std::size_t end, unsigned worker) noexcept {
-        for_each_dequantized_row<S>(w, begin, end, scratch.get() + worker * width, f);
+void for_each_dequantized_block(const packed_matrix_view& w, E& ex, F&& f) {
+    const std::size_t block = w.format.block, blocks = w.format.blocks_per_row(w.cols);
+    ex.parallel_for(w.rows, 1, [&](std::size_t begin, std::size_t end, unsigned) noexcept {
+        alignas(64) std::uint8_t codes[max_block] = {};
+        alignas(64) float values[max_block];
+        with_format(w.format, [&]<class Layout>() {
+            const std::size_t block_bytes = Layout::block_bytes(block);
+            for (std::size_t i = begin * blocks; i < end * blocks; ++i) {
+                const auto* packed = reinterpret_cast<const std::uint8_t*>(w.codes.data()) + i * block_bytes;
+                dequantize_block<S, Layout>(packed, w.centroids.data(), block, static_cast<float>(w.norms[i]), codes,
+                                            values);
+                const std::size_t col = i % blocks * block;
+                const std::span<float> inside(values, std::min(block, w.cols - col));
+                apply_signs(inside, w.format.signs, col);
+                f(i / blocks, col, std::span<const float>(inside));
+            }
+        });
     });
 }
-
-}  // namespace detail
-
-namespace detail {
 
 template <class T>
 void check_dequantize(const packed_matrix_view& w, matrix_view<T> out, std::string_view name) {
@@ -495,14 +479,15 @@ void check_dequantize(const packed_matrix_view& w, matrix_view<T> out, std::stri
 
 }  // namespace detail
 
-/// Restores the weights, rounded to T; `out` has the shape of `w`. Throws shape_error if it has not.
+/// Restores the weights, rounded to T; `out` has the shape of `w`. Throws shape_error if it has not. Allocates nothing.
 template <class S = simd::native, weight_element T, executor E = serial_executor>
 void dequantize(const packed_matrix_view& w, matrix_view<T> out, E&& ex = {}, std::string_view name = "matrix") {
     detail::check_dequantize(w, out, name);
-    detail::dequantize_rows<S>(w, ex, [&](std::size_t row, std::span<const float> values) noexcept {
-        const std::span<T> to = out.row(row);
-        for (std::size_t col = 0; col < w.cols; ++col) to[col] = static_cast<T>(values[col]);
-    });
+    detail::for_each_dequantized_block<S>(
+        w, ex, [&](std::size_t row, std::size_t col, std::span<const float> values) noexcept {
+            const std::span<T> to = out.row(row).subspan(col, values.size());
+            for (std::size_t i = 0; i < values.size(); ++i) to[i] = static_cast<T>(values[i]);
+        });
 }
 
 /// Squared error of the quantized `q` against the weights `w`, and the energy of `w`. Sums are per row and then in row
@@ -515,17 +500,17 @@ quantization_error measure_error(matrix_view<const T> w, const packed_matrix_vie
                  detail::to_text(w.rows) + " x " + detail::to_text(w.cols),
                  detail::to_text(q.rows) + " x " + detail::to_text(q.cols));
     const auto per_row = std::make_unique<quantization_error[]>(w.rows);
-    detail::dequantize_rows<S>(q, ex, [&](std::size_t row, std::span<const float> values) noexcept {
-        const auto original = w.row(row);
-        quantization_error sum;
-        for (std::size_t col = 0; col < w.cols; ++col) {
-            const double exact = static_cast<double>(original[col]);
-            const double difference = exact - static_cast<double>(values[col]);
-            sum.error += difference * difference;
-            sum.energy += exact * exact;
-        }
-        per_row[row] = sum;
-    });
+    detail::for_each_dequantized_block<S>(
+        q, ex, [&](std::size_t row, std::size_t col, std::span<const float> values) noexcept {
+            const auto original = w.row(row).subspan(col, values.size());
+            quantization_error& sum = per_row[row];
+            for (std::size_t i = 0; i < values.size(); ++i) {
+                const double exact = static_cast<double>(original[i]);
+                const double difference = exact - static_cast<double>(values[i]);
+                sum.error += difference * difference;
+                sum.energy += exact * exact;
+            }
+        });
     quantization_error total;
     for (std::size_t row = 0; row < w.rows; ++row) total += per_row[row];
     return total;

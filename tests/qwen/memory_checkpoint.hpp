@@ -200,4 +200,28 @@ inline std::pair<checkpoint, checkpoint> quantized(const checkpoint& source, int
     return result;
 }
 
+/// The checkpoint quantized to `bits`, with head and embedding at widths of their own; 16: as they were.
+inline checkpoint with_head(const checkpoint& source, int bits, int head_bits, int embedding_bits) {
+    checkpoint rest = source;
+    const auto move_out = [&](std::string_view leaf) {
+        checkpoint part;
+        part.config = source.config;
+        for (const auto& [name, t] : source.tensors) {
+            if (name.find(leaf) == std::string::npos) continue;
+            part.tensors[name] = t;
+            rest.tensors.erase(name);
+        }
+        return part;
+    };
+    const checkpoint head = move_out("lm_head."), embedding = move_out("embed_tokens.");
+    checkpoint result = quantized(rest, bits).first;
+    const auto put = [&](const checkpoint& part, int width) {
+        const checkpoint stored = width == 16 ? part : quantized(part, width).first;
+        result.tensors.insert(stored.tensors.begin(), stored.tensors.end());
+    };
+    put(head, head_bits);
+    put(embedding, embedding_bits);
+    return result;
+}
+
 }  // namespace memory

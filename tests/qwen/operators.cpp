@@ -4,6 +4,10 @@
 
 #include "qwen_moe_chat/kernels.hpp"
 
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+#include <random>
 #include <utility>
 
 namespace {
@@ -138,10 +142,9 @@ TEST_CASE("rotary embedding: pairs, frequencies, axes, positions up to 262143") 
 TEST_CASE("router") {
     const rows logits = operators().floats("router.logits"), weights = operators().floats("router.weights");
     const auto expected = operators().integers("router.idx");
-    std::vector<std::uint32_t> order;
     for (std::size_t t = 0; t < logits.count(); ++t) {
         std::vector<qwen::expert_choice> choices(weights.cols);
-        qwen::choose_experts(logits.view().row(t), choices, order);
+        qwen::choose_experts(logits.view().row(t), choices);
         // Which of several equal logits wins is open in torch: the logits are the same all the same.
         for (std::size_t i = 0; i < choices.size(); ++i) {
             const auto row = logits.view().row(t);
@@ -154,11 +157,34 @@ TEST_CASE("router") {
 TEST_CASE("equal router logits: the lower index wins") {
     const std::vector<float> logits = {1.0f, 2.0f, 2.0f, 0.0f, 2.0f};
     std::vector<qwen::expert_choice> choices(2);
-    std::vector<std::uint32_t> order;
-    qwen::choose_experts(logits, choices, order);
+    qwen::choose_experts(logits, choices);
     CHECK(choices[0].expert == 1);
     CHECK(choices[1].expert == 2);
     CHECK(choices[0].weight == doctest::Approx(0.5f));
+}
+
+TEST_CASE("router: 8 of 256 are those that sorting all of them gives") {
+    std::mt19937 random(5);
+    for (int round = 0; round < 200; ++round) {
+        std::vector<float> logits(256);
+        // Few values, so that many are equal; ascending ones, of which each is above all before; descending ones.
+        for (std::size_t e = 0; e < logits.size(); ++e) {
+            logits[e] = round == 0   ? static_cast<float>(e)
+                        : round == 1 ? -static_cast<float>(e)
+                                     : static_cast<float>(random() % (round % 2 == 0 ? 20 : 100000)) * 1e-3f;
+        }
+        std::vector<std::uint32_t> order(logits.size());
+        std::iota(order.begin(), order.end(), 0u);
+        std::ranges::stable_sort(order, [&](std::uint32_t a, std::uint32_t b) { return logits[a] > logits[b]; });
+        std::vector<qwen::expert_choice> choices(8);
+        qwen::choose_experts(logits, choices);
+        float sum = 0.0f;
+        for (std::size_t i = 0; i < choices.size(); ++i) {
+            CHECK(choices[i].expert == order[i]);
+            sum += choices[i].weight;
+        }
+        CHECK(sum == doctest::Approx(1.0f));
+    }
 }
 
 TEST_CASE("softplus where the exponential would overflow") {

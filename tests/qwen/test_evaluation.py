@@ -216,6 +216,24 @@ class Bench(Case):
         self.assertGreater(found["peak_rss"], found["state_bytes"])
         self.assertEqual(found["file_bytes"], (MODEL / "model.safetensors").stat().st_size)
 
+    def test_several_sequences_stand_beside_one(self):
+        found = self.json("bench", "--sequences", 3, "-p", 24, "-n", 6, "-d", "0,70", "-r", 2, "--chunk", 16)
+        self.assertEqual([(r["kind"], r["sequences"], r["tokens"], r["depth"]) for r in found["runs"]],
+                         [(kind, sequences, tokens, depth) for depth in (0, 70)
+                          for kind, tokens in (("pp", 24), ("tg", 6)) for sequences in (1, 3)])
+        for run in found["runs"]:
+            self.assertTrue(0 < run["min"] <= run["median"] <= run["max"])
+            self.assertEqual(run["repetitions"], 2)
+        self.assertEqual(found["pp_tok_s"], found["runs"][1]["median"])
+        self.assertEqual(found["tg_tok_s"], found["runs"][3]["median"])
+        one = self.json("bench", "-p", 24, "-n", 6, "-d", "0,70", "-r", 1)
+        self.assertEqual([r["sequences"] for r in one["runs"]], [1, 1, 1, 1])
+        self.assertEqual(found["state_bytes"], 3 * one["state_bytes"])
+        table = self.run_tool("bench", "--sequences", 2, "-p", 4, "-n", 4, "-r", 1).stdout
+        for name in ("\npp4 ", "\n2 x pp4 ", "\ntg4 ", "\n2 x tg4 "):
+            self.assertIn(name, table)
+        self.assertEqual(table.count("times one"), 2)
+
     def test_what_is_not_run_is_null(self):
         found = self.json("bench", "-p", 0, "-n", 3, "-r", 1)
         self.assertIsNone(found["pp_tok_s"])
@@ -231,6 +249,7 @@ class Bench(Case):
     def test_refusals(self):
         self.refused(2, "-p, -n", "bench", "-p", 0, "-n", 0)
         self.refused(2, "-d", "bench", "-d", "0,x")
+        self.refused(2, "--sequences", "bench", "--sequences", 0)
         self.refused(1, "the context of the model", "bench", "-n", 1, "-p", 0, "-d", 10**7)
 
 

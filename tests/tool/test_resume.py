@@ -79,7 +79,7 @@ class Resume(Case):
         before = contents(self.out)
         for options in (["--bits", 4], ["--bits", 5, "--encoder", "nearest"], ["--bits", 5, "--codebook", "converged"],
                         ["--bits", 5, "--format", "polar-v5"], ["--bits", 5, "--policy", "package"],
-                        ["--bits", 5, "--keep-unknown"]):
+                        ["--bits", 5, "--keep-unknown"], ["--bits", 5, "--head-bits", 8]):
             named = [option for option in options if str(option).startswith("--")][-1]
             self.refused(2, "--resume", named, arguments=["quantize", MOE, self.out, *SHARDS, *options, "--resume"])
         self.refused(2, "--shard-size", arguments=["quantize", MOE, self.out, "--bits", 5, "--resume"])

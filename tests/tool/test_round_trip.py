@@ -249,6 +249,40 @@ class RoundTrip(Case):
         package = run_json("quantize", MOE, self.scratch / "p", "--policy", "package", "--keep-unknown")
         self.assertIn("embed_tokens", [kind["kind"] for kind in package["kinds"] if kind["action"] == "quantize"])
 
+    def test_bits_of_the_head(self):
+        result = run_json("quantize", MOE, self.out, "--head-bits", 8)
+        rules = {kind["kind"]: (kind["action"], kind["bits"], kind["reason"]) for kind in result["kinds"]}
+        self.assertEqual(rules["lm_head"], ("quantize", 8, "--head-bits"))
+        self.assertEqual(rules["embed_tokens"][0], "keep")
+        self.assertEqual(rules["experts.down_proj"][1], 5)
+        self.assertIn("--head-bits", run("quantize", MOE, self.scratch / "t", "--head-bits", 8)[0])
+        kinds = {kind["kind"]: kind for kind in run_json("info", self.out)["kinds"]}
+        rows, cols = checkpoints.read_folder(MOE)["lm_head.weight"][1]
+        self.assertEqual((kinds["lm_head"]["bits"], kinds["lm_head"]["parameters"]), (8, rows * cols))
+        written = checkpoints.read_folder(self.out)
+        self.assertEqual(written["lm_head.weight__packed"][1], [rows * -(-cols // 128) * 128])
+        # A line of a recipe stands above the option, the option above the policy.
+        (self.scratch / "recipe").write_text("lm_head = 4\n")
+        other = run_json("quantize", MOE, self.scratch / "r", "--head-bits", 8, "--recipe", self.scratch / "recipe")
+        self.assertEqual([kind["bits"] for kind in other["kinds"] if kind["kind"] == "lm_head"], [4])
+        self.refused(2, "--head-bits", arguments=["quantize", MOE, self.scratch / "n", "--head-bits", 9])
+
+    def test_a_tied_embedding_is_the_head(self):
+        tied = self.scratch / "tied"
+        tied.mkdir()
+        source = checkpoints.read_folder(MOE)
+        del source["lm_head.weight"]
+        checkpoints.write_file(tied / "model.safetensors", source)
+        shutil.copy(MOE / "config.json", tied)
+        result = run_json("quantize", tied, self.out, "--head-bits", 8)
+        rules = {kind["kind"]: (kind["action"], kind["bits"]) for kind in result["kinds"]}
+        self.assertEqual(rules["embed_tokens"], ("quantize", 8))
+        self.assertIn("model.language_model.embed_tokens.weight__packed", checkpoints.read_folder(self.out))
+        for name in [name for name in source if "embed_tokens" in name]:
+            del source[name]
+        checkpoints.write_file(tied / "model.safetensors", source)
+        self.refused(1, "--head-bits", "lm_head", "none", arguments=["quantize", tied, self.scratch / "n", "--head-bits", 8])
+
 
 if __name__ == "__main__":
     unittest.main()

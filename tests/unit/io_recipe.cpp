@@ -282,6 +282,21 @@ TEST_CASE("kinds are short and tell sorts apart") {
     CHECK(kind("..") != "norm");
 }
 
+TEST_CASE("a rule stands behind the lines of a recipe and above the policy") {
+    const std::vector<std::uint64_t> shape = {512, 256};
+    auto rules = hlwq::checkpoint::recipe::parse("first = 3\n");
+    rules.add_rule("(first|second)", 8, "an option");
+    const auto decide = [&](std::string_view name) {
+        return rules.decide(name, hlwq::safetensors::dtype::bf16, shape);
+    };
+    CHECK(decide("first.weight").bits == 3);
+    CHECK(decide("second.weight").bits == 8);
+    CHECK(decide("second.weight").reason == "an option");
+    CHECK(decide("lm_head.weight").what == keep);
+    CHECK_THROWS_AS(rules.add_rule("first", 9, "an option"), hlwq::unsupported_error);
+    CHECK_THROWS_AS(rules.add_rule("(first", 8, "an option"), hlwq::format_error);
+}
+
 TEST_CASE("coverage adds up") {
     hlwq::checkpoint::coverage c;
     const decision five{quantize, 5, "linear layer"}, kept{keep, 16, "vector"};

@@ -169,7 +169,7 @@ inline decision decide_video(std::string_view name, std::size_t rank, std::uint6
 
 }  // namespace detail
 
-/// Decides tensor by tensor; immutable after construction.
+/// Decides tensor by tensor.
 class recipe {
   public:
     /// A policy alone. `bits` replaces the policy's own widths (5, mixed for `package`).
@@ -198,6 +198,12 @@ class recipe {
     }
 
     policy_id policy() const noexcept { return policy_; }
+
+    /// One more rule behind the lines so far, above the policy: matrices in whose name the regex is found take `bits`.
+    void add_rule(std::string_view pattern, int bits, std::string reason) {
+        HLWQ_EXPECTS(bits >= 2 && bits <= 8, unsupported_error, "bits of a recipe", "2 to 8", bits);
+        lines_.push_back({compile(pattern, reason), bits, reason});
+    }
 
     /// What happens to a tensor of that name, element type and shape.
     decision decide(std::string_view name, safetensors::dtype type, std::span<const std::uint64_t> shape) const {
