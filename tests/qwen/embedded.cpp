@@ -45,7 +45,7 @@ std::vector<std::uint32_t> text_ids() {
 
 }  // namespace
 
-TEST_CASE("a head of 8 bits gives the logits of one in BF16 within 1 % of the largest") {
+TEST_CASE("a head of 8 bits gives the logits of one in BF16 within 0.5 % of the largest") {
     const std::vector<std::uint32_t> ids = text_ids();
     const memory::opened wide(with_head(16)), narrow(with_head(8)), both(with_head(8, 8));
     // 8-bit centroids are too many for a byte: `fast` computes such a head in two, as `precise` does.
@@ -57,9 +57,9 @@ TEST_CASE("a head of 8 bits gives the logits of one in BF16 within 1 % of the la
                 return one.logits_of(ids, {piece});
             };
             const golden::rows expected = run(wide);
-            CHECK(golden::distance(run(narrow).view(), expected.view()) < 0.01);
-            CHECK(golden::divergence(expected.view(), run(narrow).view()) < 1e-4);
-            CHECK(golden::divergence(expected.view(), run(both).view()) < 1e-3);
+            CHECK(golden::distance(run(narrow).view(), expected.view()) < 0.005);
+            CHECK(golden::divergence(expected.view(), run(narrow).view()) < 3e-5);
+            CHECK(golden::divergence(expected.view(), run(both).view()) < 3e-4);
         }
     }
 }

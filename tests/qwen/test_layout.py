@@ -43,7 +43,7 @@ class Layout(unittest.TestCase):
                     shutil.rmtree(model)
 
     def test_codes_of_other_formats_and_plain_models(self):
-        for model in (self.quantized("--format", "polar-v5"), DATA / "moe_tiny"):
+        for model in (self.quantized("--format", "polar-v5"), self.quantized("--head-bits", "8"), DATA / "moe_tiny"):
             expected = self.logits(model, "wire", "precise")
             for layout in ("auto", "planes"):
                 self.assertTrue(self.logits(model, layout, "precise") == expected, (model.name, layout))
