@@ -2,8 +2,10 @@
 
 Of two copies of a function the linker keeps one, whoever compiled it, and code that runs before main runs on every
 processor. So each name that an object shares with others must carry the instruction set: `hlwq::v0_<isa>_...` or
-another namespace of that name, or end in `_<isa>`. Data of hlwq (constant tables) is the same under all flags.
+another namespace of that name, or end in `_<isa>`. Data of hlwq (constant tables) is the same under all flags. NM may
+name the program that lists symbols.
 """
+import os
 import re
 import subprocess
 import sys
@@ -16,7 +18,7 @@ ground = {"DW.ref.__gxx_personality_v0", "__clang_call_terminate"}
 
 count, bad = 0, []
 for path in objects:
-    for line in subprocess.run(["nm", "-C", path], capture_output=True, text=True, check=True).stdout.splitlines():
+    for line in subprocess.run([os.environ.get("NM", "nm"), "-C", path], capture_output=True, text=True, check=True).stdout.splitlines():
         kind, name = line[17:].split(" ", 1)
         if kind in "Uwv":
             continue  # defined elsewhere

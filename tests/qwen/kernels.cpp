@@ -99,7 +99,7 @@ TEST_CASE("rows of every length, and nothing behind them") {
     for (std::size_t n = 1; n <= 150; n += n < 70 ? 1 : 37) {
         CAPTURE(n);
         const floats x = random(n), w = random(n), z = random(n, 4.0f);
-        std::vector<double> centred(n), gated(n), unit(n), product(n), sum(n);
+        std::vector<double> centred(n), gated(n), unit(n), product(n), sum(n), power(n);
         double square = 0.0, dot = 0.0;
         for (std::size_t i = 0; i < n; ++i) {
             square += double{x[i]} * x[i];
@@ -113,6 +113,7 @@ TEST_CASE("rows of every length, and nothing behind them") {
             unit[i] = 0.25 * x[i] / std::sqrt(square + 1e-6);
             product[i] = silu * x[i];
             sum[i] = x[i] + 0.5 * w[i];
+            power[i] = std::exp(double{x[i]});
         }
         const auto check = [&](const std::vector<double>& expected, auto work) {
             floats out = x;
@@ -125,6 +126,7 @@ TEST_CASE("rows of every length, and nothing behind them") {
         check(gated, [&](float* out) { run.gated_norm(x.data(), z.data(), w.data(), 1e-6f, out, n); });
         check(unit, [&](float* out) { run.l2_norm(out, 0.25f, n); });
         check(sum, [&](float* out) { run.add_scaled(out, 0.5f, w.data(), n); });
+        check(power, [&](float* out) { run.exponentials(out, n); });
         floats gate = z;
         run.silu_product(gate.data(), x.data(), n);
         CHECK(largest_difference(gate, product) < 1e-5);

@@ -109,6 +109,10 @@ class Chat(unittest.TestCase):
     def asked(self, t):
         return [content for role, content in self.saved(t) if role == "user"]
 
+    def test_the_banner_names_the_instruction_set(self):
+        version = subprocess.run([TOOL, "--version"], capture_output=True, check=True, text=True).stdout
+        self.assertIn(f" · {re.search(r'[(](.*)[)]', version)[1]} · 1 threads", self.start().seen)
+
     def test_answers_are_those_of_single_turns_and_reuse_the_conversation(self):
         t = self.start("--system", "Be random.")
         first, second = t.say("Hello größe"), t.say("And now?")

@@ -31,7 +31,7 @@ class Refusals(Case):
         self.assertFalse(self.out.exists())
         self.assertIn("quantize", run("--help")[0])
         self.assertIn("--max-ram", run("quantize", "--help")[0])
-        self.assertRegex(run("--version")[0], r"^hlwq \d+\.\d+\.\d+")
+        self.assertRegex(run("--version")[0], r"^hlwq \d+\.\d+\.\d+ \(\w+, (highway|xsimd|scalar)\)\n$")
 
     def test_missing_and_broken_input(self):
         self.refused(1, self.scratch / "none", arguments=["quantize", self.scratch / "none", self.out])
