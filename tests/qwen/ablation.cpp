@@ -4,7 +4,7 @@
 #include "qwen_moe_chat/ablation.hpp"
 
 #include "hlwq/codebook.hpp"
-#include "hlwq/quantize.hpp"
+#include "hlwq/dispatch/dispatch.hpp"
 
 #include <doctest/doctest.h>
 
@@ -43,10 +43,10 @@ TEST_CASE("both steps together are what the library's nearest encoder writes") {
         qwen::quantize_row(ours, qwen::ablation_variants[3], bits);
         hlwq::block_format format;
         format.bits = bits;
-        const hlwq::packed_matrix q =
-            hlwq::quantize(hlwq::matrix_view<const float>(exact.data(), 1, cols),
-                           hlwq::codebook_table(hlwq::codebook_id::converged, bits), format, hlwq::encoder_id::nearest);
-        hlwq::dequantize(q.view(), hlwq::matrix_view<float>(theirs.data(), 1, cols));
+        const hlwq::packed_matrix q = hlwq::dispatch::quantize(hlwq::matrix_view<const float>(exact.data(), 1, cols),
+                                                               hlwq::codebook_table(hlwq::codebook_id::converged, bits),
+                                                               format, hlwq::encoder_id::nearest);
+        hlwq::dispatch::dequantize(q.view(), hlwq::matrix_view<float>(theirs.data(), 1, cols));
         CHECK(relative_mse(theirs, ours) < 1e-9);
     }
 }

@@ -2,9 +2,9 @@
 #pragma once
 
 #include "hlwq/codebook.hpp"
+#include "hlwq/dispatch/dispatch.hpp"
 #include "hlwq/float16.hpp"
 #include "hlwq/packed_matrix.hpp"
-#include "hlwq/quantize.hpp"
 #include "hlwq/io/checkpoint.hpp"
 #include "hlwq/io/safetensors.hpp"
 
@@ -181,8 +181,8 @@ inline std::pair<checkpoint, checkpoint> quantized(const checkpoint& source, int
         const std::size_t dot = name.rfind('.');
         for (std::size_t e = 0; e < slices; ++e) {
             const hlwq::matrix_view<float> w(values.data() + e * rows * cols, rows, cols);
-            const hlwq::packed_matrix q = hlwq::quantize(w, centroids, format);
-            hlwq::dequantize(q.view(), w);
+            const hlwq::packed_matrix q = hlwq::dispatch::quantize(w, centroids, format);
+            hlwq::dispatch::dequantize(q.view(), w);
             const auto view = q.view();
             const std::string base =
                 fused ? name.substr(0, dot) + "." + std::to_string(e) + name.substr(dot) + ".weight" : name;

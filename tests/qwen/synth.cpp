@@ -6,7 +6,7 @@
 #include "qwen_moe_chat/tokenizer.hpp"
 
 #include "hlwq/error.hpp"
-#include "hlwq/quantize.hpp"
+#include "hlwq/dispatch/dispatch.hpp"
 #include "hlwq/thread_pool.hpp"
 
 #include <map>
@@ -165,8 +165,8 @@ TEST_CASE("codes are those of the BF16 weights, whatever the threads and the sha
         REQUIRE_MESSAGE(source != nullptr, t.name);
         const auto* w = reinterpret_cast<const hlwq::bfloat16*>(source->bytes.data()) +
                         (t.slice ? t.slice->index * t.packed.rows * t.packed.cols : 0);
-        const auto expected = hlwq::quantize(matrix_view<const hlwq::bfloat16>(w, t.packed.rows, t.packed.cols),
-                                             t.packed.centroids, t.packed.format);
+        const auto expected = hlwq::dispatch::quantize(
+            matrix_view<const hlwq::bfloat16>(w, t.packed.rows, t.packed.cols), t.packed.centroids, t.packed.format);
         CHECK(std::ranges::equal(expected.view().codes, t.packed.codes));
         CHECK(std::ranges::equal(expected.view().norms, t.packed.norms, {}, &hlwq::half::bits, &hlwq::half::bits));
         ++quantized;
